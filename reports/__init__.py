@@ -1,0 +1,1 @@
+"""Reports: what is shown. One function and one template per page."""

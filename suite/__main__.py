@@ -1,0 +1,5 @@
+"""`python -m suite` is `sparsemark`."""
+
+from suite.cli import main
+
+main()

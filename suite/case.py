@@ -1,0 +1,83 @@
+"""Case: one point to measure. Frozen, hashable; prints as its own id, and the id parses back.
+
+    spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0
+    spmm/m=23133,k=23133,n=64/given/float32/seed=0/data=ca-CondMat.mtx-1f3a9c02
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+
+from suite.pattern import Pattern, parse
+from suite.registry import Unusable
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Op, sizes, pattern, dtype, seed and, unless the operands are drawn, the data they come from."""
+
+    op: str
+    sizes: tuple[tuple[str, int], ...]
+    pattern: Pattern
+    dtype: str
+    seed: int = 0
+    data: str = field(default="", kw_only=True)  # the id of a file's matrix, see suite.sources
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise Unusable(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+
+    def __getitem__(self, size: str) -> int:
+        return self.extent[size]
+
+    @cached_property
+    def extent(self) -> Mapping[str, int]:
+        """Sizes by name."""
+        return dict(self.sizes)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return DTYPES[self.dtype]
+
+    @property
+    def regime(self) -> str:
+        """How many tokens a call has: decode 1-16, small batch 17-256, prefill above."""
+        return next(name for most, name in REGIMES if self["n"] <= most)
+
+    def with_sizes(self, **sizes: int) -> "Case":
+        """The same case at other sizes."""
+        return replace(self, sizes=tuple((name, sizes.get(name, size)) for name, size in self.sizes))
+
+    def __str__(self) -> str:
+        sizes = ",".join(f"{name}={size}" for name, size in self.sizes)
+        data = f"/data={self.data}" if self.data else ""
+        return f"{self.op}/{sizes}/{self.pattern}/{self.dtype}/seed={self.seed}{data}"
+
+
+def case(op: str, pattern: Pattern, dtype: str = "float32", seed: int = 0, data: str = "", **sizes: int) -> Case:
+    """A Case with its sizes as keywords: `case("spmm", Unstructured(0.9), m=4096, k=4096, n=64)`."""
+    return Case(op, tuple(sizes.items()), pattern, dtype, seed, data=data)
+
+
+def from_id(text: str) -> Case:
+    """The case that prints as `text`."""
+    parts = text.split("/", 5)
+    try:
+        op, sizes, pattern, dtype, seed = parts[:5]
+        pairs = [size.split("=") for size in sizes.split(",")]
+        extent = tuple((name, int(size)) for name, size in pairs)
+        number = int(seed.removeprefix("seed="))
+    except ValueError:
+        raise Unusable(
+            f"case {text!r} is not an id. One looks like "
+            "spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0; `sparsemark list` prints them."
+        ) from None
+    return Case(
+        op, extent, parse(pattern), dtype, number, data=parts[5].removeprefix("data=") if parts[5:] else ""
+    )

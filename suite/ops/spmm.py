@@ -1,0 +1,100 @@
+"""spmm: C = A B with A sparse (m x k) and B dense (k x n, live)."""
+
+
+import torch
+from torch import Tensor
+
+from suite import sources
+from suite.case import Case
+from suite.op import Op, Operands, register
+from suite.sparse import Sparse, from_positions
+
+ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-11}
+SUMS_IN = 2.0**-24  # products of 16-bit numbers are summed in float32
+SPREAD = 6.0  # standard deviations a sum of random roundings is allowed
+
+DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels beats compressed rows
+PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
+
+
+def make(case: Case) -> Operands:
+    """A from the case's pattern or data; values and B standard normal: signed, and never constant."""
+    drawn = torch.Generator().manual_seed(case.seed)
+    m, k = case["m"], case["k"]
+    if case.data:
+        a = sources.load(case.data, case.torch_dtype, case.seed)
+        if a.shape != (m, k):
+            raise ValueError(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}")
+    else:
+        starts, columns = case.pattern.positions(m, k, case.seed)
+        values = torch.randn(len(columns), generator=drawn).to(case.torch_dtype)
+        a = from_positions(starts, columns, values, (m, k), case.pattern)
+    return a, torch.randn(k, case["n"], generator=drawn).to(case.torch_dtype)
+
+
+def reference(a: Sparse, b: Tensor) -> Tensor:
+    """In float64: row panels with zeros in place where A is dense enough for that, else compressed rows."""
+    m, k = a.shape
+    wide = b.double()
+    if a.nonzeros < DENSE_REFERENCE * m * k:
+        return torch.from_numpy(a.scipy(float) @ wide.numpy())
+    out = torch.empty(m, b.shape[1], dtype=torch.float64)
+    step = max(1, PANEL // k)
+    for first in range(0, m, step):
+        last = min(m, first + step)
+        torch.mm(a.rows_dense(first, last, torch.float64), wide, out=out[first:last])
+    return out
+
+
+def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
+    """One rounding of the answer, and those of a sum as long as the row.
+
+    A sum of n products errs by no more than about sqrt(n) u sum|a||b| when roundings are as good as random
+    (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SISC 2019). The textbook
+    n u sum|a||b| would let an answer of zeros pass at large k. sum|a||b| is bounded from above row by row and
+    column by column, by Cauchy-Schwarz or by the largest |b|, whichever is less, for that costs no product.
+    """
+    a, b = operands
+    lengths = a.row_lengths.double()
+    rows = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
+    magnitudes = a.values.double().abs()
+    one_norm = torch.zeros(a.shape[0], dtype=torch.float64).index_add_(0, rows, magnitudes)
+    two_norm = torch.zeros(a.shape[0], dtype=torch.float64).index_add_(0, rows, magnitudes**2).sqrt()
+    largest = b.double().abs().amax(0)
+    euclid = b.double().norm(dim=0)
+    terms = torch.minimum(torch.outer(one_norm, largest), torch.outer(two_norm, euclid))
+    least = torch.finfo(case.torch_dtype).tiny
+    sums = SPREAD * SUMS_IN * lengths.sqrt().unsqueeze(1) * terms
+    return ROUNDING[case.torch_dtype] * expected.abs() + sums + least
+
+
+def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
+    """B with its columns reversed, times -1/2: exact in every dtype, and no column of the answer stays."""
+    a, b = operands
+    return (a, (b * -0.5).flip(1)), (expected * -0.5).flip(1), allowed.flip(1)
+
+
+def touched_rows(a: Sparse) -> int:
+    """Rows of B that some nonzero multiplies."""
+    return int(torch.zeros(a.shape[1], dtype=torch.bool).index_fill_(0, a.columns.long(), True).sum())
+
+
+SPMM = register(
+    Op(
+        name="spmm",
+        operands=("a", "b"),
+        live=(1,),
+        sizes=("m", "k", "n"),
+        make=make,
+        reference=reference,
+        allowed=allowed,
+        twin=twin,
+        nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
+        useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
+        least_values=lambda case, operands: operands[0].nonzeros * case.torch_dtype.itemsize,
+        live_bytes=lambda case, operands: (
+            (touched_rows(operands[0]) + case["m"]) * case["n"] * case.torch_dtype.itemsize
+        ),
+    )
+)
+

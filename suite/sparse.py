@@ -1,0 +1,120 @@
+"""Sparse: a matrix as compressed rows. A nonzero is a stored position, whatever its value."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from suite.pattern import Pattern
+
+INT32_MOST = 2**31 - 1
+BLOCKS = (16, 32, 64, 128)
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """An m x k matrix in compressed rows; columns ascend within each row.
+
+    starts: int32[m+1] (int64 from 2^31 nonzeros on), columns: int32[nnz], values: the case's dtype [nnz].
+    """
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+    pattern: Pattern
+
+    @property
+    def nonzeros(self) -> int:
+        return self.values.numel()
+
+    @property
+    def sparsity(self) -> float:
+        """Counted, not requested."""
+        m, k = self.shape
+        return 1 - self.nonzeros / (m * k) if m * k else 0.0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    @cached_property
+    def row_lengths(self) -> Tensor:
+        """Nonzeros of each row, int64[m]."""
+        return self.starts.long().diff()
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """The whole matrix with zeros in place, made once and shared by whoever asks."""
+        return self.rows_dense(0, self.shape[0])
+
+    def rows_dense(self, first: int, last: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Rows first to last (exclusive), zeros in place."""
+        out = torch.zeros(last - first, self.shape[1], dtype=dtype or self.dtype)
+        low, high = int(self.starts[first]), int(self.starts[last])
+        rows = torch.repeat_interleave(torch.arange(last - first), self.row_lengths[first:last])
+        out[rows, self.columns[low:high].long()] = self.values[low:high].to(out.dtype)
+        return out
+
+    def scipy(self, dtype: np.dtype | type | None = None) -> scipy.sparse.csr_array:
+        """As SciPy's compressed rows; bfloat16, which NumPy lacks, must be asked for as another dtype."""
+        values = self.values.to(torch.float64) if dtype == np.float64 else self.values
+        arrays = (values.numpy(), self.columns.numpy(), self.starts.numpy())
+        made = scipy.sparse.csr_array(arrays, shape=self.shape)
+        made.has_sorted_indices = made.has_canonical_format = True
+        return made
+
+
+def from_positions(
+    starts: np.ndarray, columns: np.ndarray, values: Tensor, shape: tuple[int, int], pattern: Pattern
+) -> Sparse:
+    """A Sparse over index arrays, in the narrowest index type that holds them."""
+    index = np.int32 if len(columns) <= INT32_MOST else np.int64
+    return Sparse(
+        torch.from_numpy(np.ascontiguousarray(starts, index)),
+        torch.from_numpy(np.ascontiguousarray(columns, np.int32)),
+        values,
+        shape,
+        pattern,
+    )
+
+
+def structure(a: Sparse) -> dict[str, float | None]:
+    """What a kernel's speed depends on beside the count of nonzeros.
+
+    row_cv: standard deviation of the row lengths over their mean; row_max_over_mean; empty_rows: a share;
+    bandwidth: the largest distance from the (scaled) diagonal, over the number of columns;
+    fill_B: nonzeros over the positions of all B x B blocks that hold any (ragged blocks count whole).
+    """
+    m, k = a.shape
+    lengths = a.row_lengths.double()
+    mean = float(lengths.mean()) if m else 0.0
+    columns = a.columns.numpy()
+    rows = np.repeat(np.arange(m, dtype=np.int64), a.row_lengths.numpy())
+    made: dict[str, float | None] = {
+        "row_cv": float(lengths.std(correction=0)) / mean if mean else None,
+        "row_max_over_mean": float(lengths.max()) / mean if mean else None,
+        "empty_rows": float((lengths == 0).double().mean()) if m else None,
+        "bandwidth": float(np.abs(columns - rows * (k / m)).max()) / k if len(columns) else None,
+    }
+    for size in BLOCKS:
+        made[f"fill_{size}"] = a.nonzeros / (count_blocks(rows, columns, size, k) * size**2) if mean else None
+    return made
+
+
+def count_blocks(rows: np.ndarray, columns: np.ndarray, size: int, k: int) -> int:
+    """How many size x size blocks hold a nonzero; a block row at a time, so memory stays small."""
+    across = -(-k // size)
+    block_rows = rows // size
+    total = 0
+    edges = np.searchsorted(block_rows, np.arange(0, (block_rows[-1] if len(rows) else 0) + 2))
+    if across * (len(edges) - 1) <= 2**27:  # a bitmap of all blocks is the quickest where it fits
+        seen = np.zeros(across * (len(edges) - 1), bool)
+        seen[block_rows * across + columns // size] = True
+        return int(seen.sum())
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        total += len(np.unique(columns[low:high] // size))
+    return total
