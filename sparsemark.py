@@ -1,1 +1,20 @@
-"""sparsemark: what plug-ins and notebooks import. Everything else is `suite`'s own business."""
+"""sparsemark: what plug-ins and notebooks import.
+
+    from sparsemark import kernel, Prepared            # a plug-in registers a kernel
+    import sparsemark
+    sparsemark.read("results/.../run.jsonl")           # a tidy DataFrame: median, low, high, speed-up
+    sparsemark.run(case, kernels=[f])                  # a function from a cell, measured beside the registry's
+    sparsemark.plot.speed_up(frame)                    # matplotlib figures
+
+Everything else is `suite`'s own business and may change.
+"""
+
+from suite import figures as plot
+from suite.case import Case, case, from_id
+from suite.frame import read
+from suite.kernel import Prepared, kernel
+from suite.notebook import run
+from suite.pattern import parse as pattern
+from suite.workload import workload
+
+__all__ = ["Case", "Prepared", "case", "from_id", "kernel", "pattern", "plot", "read", "run", "workload"]

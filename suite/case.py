@@ -1,7 +1,7 @@
 """Case: one point to measure. Frozen, hashable; prints as its own id, and the id parses back.
 
-    spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0
-    spmm/m=23133,k=23133,n=64/given/float32/seed=0/data=ca-CondMat.mtx-1f3a9c02
+spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0
+spmm/m=23133,k=23133,n=64/given/float32/seed=0/data=ca-CondMat.mtx-1f3a9c02
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,8 @@ class Case:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise Unusable(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+        if self.seed < 0:
+            raise Unusable(f"seed {self.seed} is negative; seeds are 0 and above.")
 
     def __getitem__(self, size: str) -> int:
         return self.extent[size]
@@ -60,7 +62,9 @@ class Case:
         return f"{self.op}/{sizes}/{self.pattern}/{self.dtype}/seed={self.seed}{data}"
 
 
-def case(op: str, pattern: Pattern, dtype: str = "float32", seed: int = 0, data: str = "", **sizes: int) -> Case:
+def case(
+    op: str, pattern: Pattern, dtype: str = "float32", seed: int = 0, data: str = "", **sizes: int
+) -> Case:
     """A Case with its sizes as keywords: `case("spmm", Unstructured(0.9), m=4096, k=4096, n=64)`."""
     return Case(op, tuple(sizes.items()), pattern, dtype, seed, data=data)
 

@@ -1,6 +1,7 @@
 """Checking: an answer is held against the float64 reference before any of its times count."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class Question:
     expected: Tensor
     allowed: Tensor
 
+    @cached_property
     def twin(self) -> "Question":
         """The same fixed operands with other live ones: an answer kept from before is wrong here."""
         return Question(self.case, *OPS[self.case.op].twin(self.operands, self.expected, self.allowed))

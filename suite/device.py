@@ -56,6 +56,14 @@ class Device(Protocol):
         """What makes two devices alike: model, cores, caches, memory, driver. No serial numbers."""
         ...
 
+    def environment(self) -> dict[str, str]:
+        """Variables a child must have before it imports torch, so that every kernel gets the same threads."""
+        ...
+
+    def pin(self) -> None:
+        """Keep this process on the device's cores."""
+        ...
+
     def place(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The operands where its kernels take them."""
         ...

@@ -8,12 +8,15 @@
             multiply(converted, b, out)
             return out
         return Prepared(run, holds=(converted, out))
+
+A bare `return run` will do: then nothing is known of its cost, and only operands and answer are flushed.
 """
 
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +32,21 @@ SOURCES = (".cpp", ".cu")
 
 
 @dataclass(frozen=True)
+class Buffer:
+    """Memory that only a library can name, such as a packed weight: held like a tensor, by where it is."""
+
+    address: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A kernel ready to be timed.
 
     run(*live) -> answer: the timed call.
     executed: the FLOPs it really issues, zeros included; a callable if known only after a run; None if closed.
     values, metadata: bytes of the converted operand's values and of its indices, masks, padding; None if closed.
-    holds: every private buffer (tensors, arrays): flushed before a cold call, and counted.
+    holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
     """
 
@@ -47,7 +58,7 @@ class Prepared:
     note: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One implementation of one op, and the terms on which it runs."""
 
@@ -84,7 +95,7 @@ class Kernel:
             reasons += self.refuse(case, device)
         return reasons
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Of the file it stands in and the native source beside it: another hash is another kernel."""
         made = hashlib.sha256()
@@ -124,7 +135,20 @@ def kernel(
         if keep and name in KERNELS:
             raise ValueError(f"two kernels are called {name!r}; rename one of the functions")
         made = Kernel(
-            name, about, prepare, op, on, dtypes, patterns, isa, divides or {}, refuse, ids, dense, live_order, extents
+            name,
+            about,
+            prepare,
+            op,
+            on,
+            dtypes,
+            patterns,
+            isa,
+            divides or {},
+            refuse,
+            ids,
+            dense,
+            live_order,
+            extents,
         )
         if keep:
             KERNELS[name] = made

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from suite.case import Case
+from suite.registry import Unusable, pick
 
 Operands = tuple[Any, ...]
 
@@ -68,8 +69,6 @@ def discover_parts() -> None:
 
 def make_checked(case: Case) -> Operands:
     """The operands of a case; a pattern that does not exist at these sizes is the user's mistake."""
-    from suite.registry import Unusable, pick
-
     op = pick("op", case.op, OPS)
     if missing := [size for size in op.sizes if size not in case.extent]:
         raise Unusable(f"{case}: {op.name} needs the sizes {', '.join(op.sizes)}; {missing[0]} is missing.")

@@ -59,7 +59,7 @@ class Pattern:
 
 def _spell(value: Any) -> str:
     short = f"{value:g}"
-    return short if type(value)(short) == value else repr(value)
+    return short if isinstance(value, float) and float(short) == value else repr(value)
 
 
 @dataclass_transform(frozen_default=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse
@@ -61,8 +62,8 @@ class Sparse:
 
     def scipy(self, dtype: np.dtype | type | None = None) -> scipy.sparse.csr_array:
         """As SciPy's compressed rows; bfloat16, which NumPy lacks, must be asked for as another dtype."""
-        values = self.values.to(torch.float64) if dtype == np.float64 else self.values
-        arrays = (values.numpy(), self.columns.numpy(), self.starts.numpy())
+        values = self.values.numpy() if dtype is None else self.values.double().numpy().astype(dtype)
+        arrays = (values, self.columns.numpy(), self.starts.numpy())
         made = scipy.sparse.csr_array(arrays, shape=self.shape)
         made.has_sorted_indices = made.has_canonical_format = True
         return made
@@ -115,6 +116,6 @@ def count_blocks(rows: np.ndarray, columns: np.ndarray, size: int, k: int) -> in
         seen = np.zeros(across * (len(edges) - 1), bool)
         seen[block_rows * across + columns // size] = True
         return int(seen.sum())
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         total += len(np.unique(columns[low:high] // size))
     return total

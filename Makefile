@@ -1,0 +1,45 @@
+# make bench     measure this machine and write a page (EXTENT=smoke|default|full, BUDGET=10m, DEVICE=cpu)
+# make test      the whole test suite; make lint is part of it
+# make report    the page of the latest run again
+# VENV=DIR       an environment to use instead of .venv; its torch stays as it is
+
+VENV ?= .venv
+EXTENT ?= default
+DEVICE ?= cpu
+SITE ?= site
+# The default extent is made to answer within minutes on two cores; slower machines answer coarser.
+BUDGET ?= $(if $(filter default,$(EXTENT)),5m)
+
+run = "$(VENV)/bin/sparsemark"
+tool = "$(VENV)/bin/python" -m
+
+.PHONY: bench test report lint gpu clean setup setup-test
+
+bench: setup
+	$(run) run --extent $(EXTENT) --device $(DEVICE) $(if $(BUDGET),--budget $(BUDGET))
+	$(run) report --out "$(SITE)"
+
+report: setup
+	$(run) report --out "$(SITE)"
+
+test: lint
+	$(tool) pytest
+
+lint: setup-test
+	$(tool) ruff check .
+	$(tool) ruff format --check .
+	$(tool) pyright
+
+gpu: setup-test
+	$(tool) pytest -m gpu
+	$(run) run --extent $(EXTENT) --device cuda:0 $(if $(BUDGET),--budget $(BUDGET))
+	$(run) report --out "$(SITE)"
+
+setup:
+	@.ci/setup "$(VENV)" numba
+
+setup-test:
+	@.ci/setup "$(VENV)" numba,test
+
+clean:
+	rm -rf .venv "$(SITE)" build dist *.egg-info .ruff_cache .hypothesis

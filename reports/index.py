@@ -1,0 +1,137 @@
+"""index: the first screen. Does sparsity pay here, where, and can the numbers be trusted?"""
+
+from collections import Counter, defaultdict
+
+from suite.answers import QUESTIONS, place
+from suite.report import page_of, report
+
+
+@report
+def index(view):
+    """Per pattern and regime: is sparse faster, from where on, and can the numbers be trusted?"""
+    frame = view.frame
+    timed = frame[frame["visits"] > 0]
+    disturbances = Counter(
+        cause for text in timed["disturbed"] for cause in {kind(part) for part in text.split("; ") if part}
+    )
+    return {
+        "devices": devices(view),
+        "tables": tables(view.answers),
+        "questions": QUESTIONS,
+        "wins": sum(one.verdict is True for one in view.answers),
+        "cells": len(view.answers),
+        "runs": [run(one) for one in view.recorded],
+        "rows": len(frame),
+        "visits": int(frame["visits"].max()) if len(frame) else 0,
+        "timed": len(timed),
+        "outcomes": Counter(frame["outcome"]).most_common(),
+        "superseded": frame.attrs["superseded"],
+        "disturbed": int((timed["disturbed"] != "").sum()),
+        "disturbances": disturbances.most_common(),
+        "above": int(timed["above_bound"].sum()),
+        "one_sample": int(timed["one_sample"].sum()),
+        "agreements": view.agreements,
+        "workloads": workloads(view),
+    }
+
+
+def devices(view):
+    """What each was called by its maker, and what makes another one alike."""
+    known = {}
+    for one in view.recorded:
+        for key, about in (one.run.devices if one.run else {}).items():
+            known[key] = {"key": key, "name": about.get("name", key), "facts": facts(about)}
+    for key in view.frame["device"].unique():
+        known.setdefault(key, {"key": key, "name": key, "facts": []})
+    return list(known.values())
+
+
+def facts(about):
+    """What of a fingerprint fits into a line."""
+    told = {**about, **about.get("fingerprint", {})}
+    return [
+        f"{name.replace('_gib', ' (GiB)').replace('_', ' ')} {value}"
+        for name, value in told.items()
+        if name not in ("name", "model", "family", "kind")
+        and isinstance(value, int | float | str)
+        and len(str(value)) <= 40
+    ]
+
+
+def tables(answers):
+    """One for each device, dtype and cache state: families down, regimes across."""
+    made = defaultdict(list)
+    for one in answers:
+        made[one.device, one.dtype, one.cache].append(one)
+    return [
+        {
+            "device": device,
+            "dtype": dtype,
+            "cache": cache,
+            "regimes": sorted({one.regime for one in cells}, key=place),
+            "families": {
+                family: {one.regime: one for one in cells if one.family == family}
+                for family in dict.fromkeys(one.family for one in cells)
+            },
+            "unmeasured": unmeasured(cells),
+        }
+        for (device, dtype, cache), cells in made.items()
+    ]
+
+
+def unmeasured(cells):
+    """Questions that no cell of a table answers, for one reason: said once below it."""
+    said = {name: {getattr(one, name) for one in cells} for name in ("joules", "accuracy")}
+    return {
+        name: texts.pop()
+        for name, texts in said.items()
+        if len(texts) == 1 and min(texts).startswith("not measured")
+    }
+
+
+def run(one):
+    """A file: what it was meant to hold, holds, and lost. Kernels on cases are counted, not their visits."""
+    header = one.run
+    present = len({(line.workload, line.case, line.kernel) for line in one.results})
+    planned = header.planned if header else None
+    return {
+        "file": one.file.name,
+        "header": header,
+        "present": present,
+        "planned": planned,
+        "left_out": None if planned is None else max(0, planned - present),
+        "torn": one.torn,
+        "faults": [f"line {fault.line}: {fault.says}" for fault in one.faults],
+    }
+
+
+def kind(cause):
+    """A disturbance without its size."""
+    for word, says in (
+        ("processes", "other processes on the cores"),
+        ("guests", "other guests on the machine"),
+        ("clock", "a changing clock"),
+        ("interval", "an interval wider than ±10 %"),
+        ("throttled", "throttling"),
+        ("visits", "a visit that failed"),
+    ):
+        if word in cause:
+            return says
+    return cause
+
+
+def workloads(view):
+    made = []
+    for name, rows in view.frame.groupby("workload", sort=False):
+        found = [one for one in view.groups if one.workload == name]
+        made.append(
+            {
+                "name": name,
+                "page": page_of(name),
+                "cases": rows["case"].nunique(),
+                "kernels": rows["kernel"].nunique(),
+                "curves": len(found),
+                "faster": sum(one.verdict is True for one in found),
+            }
+        )
+    return made

@@ -1,0 +1,331 @@
+"""Answers: the first screen. Per pattern family and regime: does sparsity pay here, from where on, for sure?
+
+A cell holds every size measured. Sizes differ, so it never averages them: it gives the range, and how many.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from statistics import geometric_mean, median
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from suite import units
+from suite.case import REGIMES
+from suite.crossover import Crossover, Point, crossover
+from suite.frame import Rows
+from suite.units import count, percent, times
+
+GROUP = ["device", "workload", "op", "line", "sizes", "dtype", "scope", "cache", "threads", "data"]
+CELL = ["device", "dtype", "cache", "family", "regime"]
+
+QUESTIONS = {
+    "faster": "faster",
+    "since": "from which sparsity on",
+    "break_even": "conversion pays after",
+    "joules": "energy saved",
+    "accuracy": "accuracy cost",
+    "trust": "trust",
+}
+
+NO_SCORES = "not measured: no scores of the layers that were timed"
+
+ORDER = [regime for _, regime in REGIMES]
+
+Verdict = bool | None
+"""Faster, not faster, or not known."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One curve: the same work at several sparsities, and where it crosses dense."""
+
+    device: str
+    workload: str
+    op: str
+    line: str  # the pattern without its sparsity: "block16x32", "N:M"
+    family: str
+    sizes: str
+    regime: str
+    dtype: str
+    cache: str
+    data: str
+    crossover: Crossover
+    points: tuple[Point, ...]
+    missing: tuple[str, ...]  # sparsities that were tried, but have no speed-up
+    rows: Rows
+
+    @property
+    def best(self) -> Point | None:
+        return max(self.points, key=lambda point: point.speed_up, default=None)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether any sparsity is clearly faster. With one visit the value has to do."""
+        return any(point.side > 0 for point in self.points) if self.points else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The six answers of one cell, in words."""
+
+    device: str
+    dtype: str
+    cache: str
+    family: str
+    regime: str
+    sizes: int
+    verdict: Verdict
+    faster: str
+    since: str
+    break_even: str
+    joules: str
+    accuracy: str
+    trust: str
+
+
+def groups(frame: pd.DataFrame) -> list[Group]:
+    """Every curve, in the order of the lines."""
+    return [group(rows) for _, rows in frame.groupby(GROUP, sort=False, dropna=False)]
+
+
+def group(rows: Rows) -> Group:
+    """The curve of rows that differ in kernel, sparsity and seed alone."""
+    first = rows.iloc[0]
+    winners = rows[~rows["dense"] & rows["best"] & rows["speed_up"].notna() & rows["sparsity"].notna()]
+    points = tuple(point(same) for _, same in winners.groupby(winners["sparsity"].round(4)))
+    reached = set(winners["case"])
+    missing = sorted(
+        {row.sparsity for row in rows.itertuples() if row.case not in reached and pd.notna(row.sparsity)}
+    )
+    found = crossover(points) if points else unanswered(rows, first["dtype"])
+    about = {name: first[name] for name in (*GROUP, "family", "regime") if name not in ("threads", "scope")}
+    return Group(
+        **about,
+        crossover=found,
+        points=points,
+        missing=tuple(f"{percent(one)} %" for one in missing),
+        rows=rows,
+    )
+
+
+def point(rows: Rows) -> Point:
+    """Cases at the same sparsity (seeds, other N and M): geometric mean, and the widest bounds."""
+    low, high = rows["speed_up_low"], rows["speed_up_high"]
+    known = bool(low.notna().all())
+    return Point(
+        float(rows["sparsity"].mean()),
+        geometric_mean(rows["speed_up"]),
+        float(low.min()) if known else None,
+        float(high.max()) if known else None,
+    )
+
+
+def unanswered(rows: Rows, dtype: str) -> Crossover:
+    """Why a curve has no point."""
+    done, sparse = rows[rows["visits"] > 0], rows[~rows["dense"]]
+    if done["dense"].any() and not done["dense"].all():
+        return Crossover("no dense", "no dense line", doubt="dense and sparse share no case and visit")
+    if not done[~done["dense"]].empty:
+        return Crossover(
+            "no dense", "no dense line", doubt=reasons(rows[rows["dense"]]) or "no dense kernel was run"
+        )
+    return Crossover(
+        "no sparse",
+        f"no sparse kernel for {dtype} here",
+        doubt=reasons(sparse) or "none was run on these cases",
+    )
+
+
+def reasons(rows: Rows) -> str:
+    """Why rows have no times: the commonest of their notes first, each once."""
+    failed = rows[rows["outcome"] != "ok"]
+    said = Counter(f"{row.kernel} {row.outcome}: {row.note}" for row in failed.itertuples())
+    return "; ".join(text for text, _ in said.most_common(3)) + ("; and more" if len(said) > 3 else "")
+
+
+def answers(frame: pd.DataFrame) -> list[Answer]:
+    """The cells of the first screen, regimes from decode to prefill."""
+    cells: dict[tuple, list[Group]] = defaultdict(list)
+    for one in groups(frame):
+        cells[tuple(getattr(one, name) for name in CELL)].append(one)
+    made = [answer(dict(zip(CELL, key, strict=True)), found) for key, found in cells.items()]
+    return sorted(
+        made,
+        key=lambda one: (
+            *(one.device, one.cache, one.dtype != "float32", one.dtype, one.family),
+            place(one.regime),
+        ),
+    )
+
+
+def place(regime: str) -> int:
+    """Regimes from few tokens to many; those of work without tokens last."""
+    return ORDER.index(regime) if regime in ORDER else len(ORDER)
+
+
+def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
+    """The six answers for the groups of a cell."""
+    rows = pd.concat([one.rows for one in found])
+    verdicts = [one.verdict for one in found if one.verdict is not None]
+    return Answer(
+        **cell,
+        sizes=len(found),
+        verdict=any(verdicts) if verdicts else None,
+        faster=faster(found),
+        since=since(found),
+        break_even=break_even(rows),
+        joules=joules(rows),
+        accuracy=NO_SCORES,
+        trust=trust(rows),
+    )
+
+
+def faster(found: Sequence[Group]) -> str:
+    """(1) The speed-up at the sparsity that has most of it."""
+    able = [(one.best, one.verdict) for one in found if one.best]
+    if not able:
+        return f"not known: {'; '.join(dict.fromkeys(one.crossover.doubt for one in found))}"
+    wins = sum(bool(verdict) for _, verdict in able)
+    if len(found) == 1:
+        best = able[0][0]
+        size = times(best.speed_up)
+        band = (
+            "one visit: no interval"
+            if best.low is None
+            else f"{times(best.low)[:-1]}-{times(best.high or 0)[:-1]}"
+        )
+        return f"{'yes, up to' if wins else 'no, at most'} {size} ({band}) at {percent(best.sparsity)} %"
+    ends = span([best.speed_up for best, _ in able], times)
+    if not wins:
+        return f"no, at most {ends} in {of(len(able), found)}"
+    return f"{'yes' if wins == len(found) else 'partly'}, in {of(wins, found)}: up to {ends}"
+
+
+def since(found: Sequence[Group]) -> str:
+    """(2) The crossovers: one in its own words, several as a range and their count."""
+    if len(found) == 1:
+        return found[0].crossover.text
+    kinds: dict[str, list[Crossover]] = defaultdict(list)
+    for one in found:
+        kinds[one.crossover.kind].append(one.crossover)
+    most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    return "; ".join(f"{together(kind, several)} ({of(len(several), found)})" for kind, several in most_first)
+
+
+def together(kind: str, several: Sequence[Crossover]) -> str:
+    """Crossovers of one kind."""
+    if same(one.text for one in several):
+        return several[0].text
+    if kind == "from":
+        return f"from {span([one.at or 0 for one in several], lambda at: percent(at, 0))} %"
+    if kind == "between":
+        low, high = min(one.low or 0 for one in several), max(one.high or 0 for one in several)
+        return f"between {percent(low)} and {percent(high)} %"
+    if kind == "none":
+        return f"none up to {span([one.low or 0 for one in several], percent)} %"
+    return "; ".join(dict.fromkeys(one.text for one in several))
+
+
+def break_even(rows: Rows) -> str:
+    """(3) Calls until conversion has paid, where the best sparse kernel is faster at all."""
+    winners = rows[~rows["dense"] & rows["best"]]
+    quick = winners[winners["speed_up"] > 1]
+    if winners.empty or winners["speed_up"].isna().all():
+        return "not known"
+    if quick.empty:
+        return "never: no call is faster"
+    known = [calls for calls in quick["break_even"].dropna() if calls < inf]
+    if not known:
+        notes = quick["break_even_note"]
+        return f"not measured: {notes.iloc[0]}" if notes.iloc[0] else "never: no call is faster"
+    text = calls_of(median(known))
+    if len(known) == 1:
+        return text
+    ends = count(min(known)), count(max(known))
+    return f"{text} (median of {len(known)} cases{'' if same(ends) else ', {}-{}'.format(*ends)})"
+
+
+def joules(rows: Rows) -> str:
+    """(4) What the best sparse kernel saves on the best dense one, per call."""
+    winners = rows[~rows["dense"] & rows["best"]]
+    measured = winners[winners["joules_saved"].notna()]
+    if measured.empty:
+        notes = Counter(note for note in rows["energy_note"] if note)
+        return f"not measured: {notes.most_common(1)[0][0] if notes else 'no energy window'}"
+    share = measured["joules_saved"] / (measured["joules"] + measured["joules_saved"])
+    saved = span(list(measured["joules_saved"]), units.joules)
+    cases = "" if len(measured) == 1 else f", {len(measured)} cases"
+    return f"{span(list(share), lambda one: f'{one:.0%}')} ({saved} a call{cases})"
+
+
+def trust(rows: Rows) -> str:
+    """(6) How many of the lines something disturbed, and what."""
+    timed = rows[rows["visits"] > 0]
+    if timed.empty:
+        return "nothing was timed"
+    said = []
+    if (timed["visits"] == 1).all():
+        said.append("one visit only: no intervals")
+    elif once := int((timed["visits"] == 1).sum()):
+        said.append(f"{once} of {len(timed)} lines have one visit only")
+    disturbed = int((timed["disturbed"] != "").sum())
+    said.append(
+        f"{disturbed} of {len(timed)} lines disturbed" if disturbed else f"{len(timed)} lines, none disturbed"
+    )
+    if above := int(timed["above_bound"].sum()):
+        said.append(f"{above} above the roofline")
+    if lone := int(timed["one_sample"].sum()):
+        said.append(f"{lone} with one sample only")
+    return "; ".join(said)
+
+
+def same(texts: Iterable[str]) -> bool:
+    return len(set(texts)) == 1
+
+
+def of(some: int, found: Sequence[Group]) -> str:
+    """How many of the curves: sizes, unless two differ in something else, such as the shape of a block."""
+    noun = "sizes" if len({one.sizes for one in found}) == len(found) else "curves"
+    if some == len(found):
+        return f"{'both' if some == 2 else f'all {some}'} {noun}"
+    return f"{some} of {len(found)} {noun}"
+
+
+def span(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """A range, or the one text both ends share."""
+    low, high = show(min(values)), show(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def calls_of(calls: float) -> str:
+    text = count(calls)
+    return text if text == "never" else f"{text} call{'' if text == '1' else 's'}"
+
+
+SIGNS: dict[Verdict, tuple[str, str]] = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
+
+
+def table(given: Sequence[Answer]) -> Table:
+    """The first screen for a terminal: a row for each cell, the six answers in it."""
+    made = Table(title="When does sparsity pay here?", title_justify="left", show_lines=True, expand=False)
+    made.add_column("pattern, regime")
+    made.add_column("answers")
+    kinds = {(one.device, one.dtype, one.cache) for one in given}
+    for one in given:
+        about = [one.family, one.regime]
+        about += [f"{one.dtype}, {one.cache}", one.device] if len(kinds) > 1 else []
+        sign, colour = SIGNS[one.verdict]
+        cell = Text()
+        cell.append(f"{sign} {one.faster}", style=colour)
+        for name, question in list(QUESTIONS.items())[1:]:
+            cell.append(f"\n{question}: ", style="dim")
+            cell.append(getattr(one, name))
+        made.add_row(Text("\n".join(about)), cell)
+    if len(kinds) == 1:
+        made.caption = ", ".join(min(kinds))
+    return made

@@ -1,0 +1,29 @@
+"""render results files as static pages that open from disk, without network"""
+
+import argparse
+from pathlib import Path
+
+from suite import report
+from suite.commands import load
+from suite.registry import Unusable
+from suite.run import newest
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="*", type=Path, help="results files; default: the latest run in results/")
+    parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR")
+
+
+def go(given: argparse.Namespace) -> None:
+    load()
+    files = given.file
+    if not files:
+        latest = newest(Path("results"))
+        if latest is None:
+            raise Unusable("there is no results file below results/. Measure first: sparsemark run.")
+        files = [latest]
+    for file in files:
+        if not file.is_file():
+            raise Unusable(f"no results file {file}. Name one that exists, or leave it out for the latest run.")
+    page = report.write(files, given.out)
+    print(f"{page.resolve()}")

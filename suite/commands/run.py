@@ -1,0 +1,133 @@
+"""measure workloads; every line is on disk as soon as it exists
+
+    sparsemark run                                    every workload, default extent
+    sparsemark run nm --set n=64 --budget 2m          one workload, one number of columns, two minutes
+    sparsemark run unstructured --matrix *.mtx        your own matrices
+    sparsemark run --case ID --kernels NAME           one case again, as a page's table quotes it
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from suite import answers, frame, sources
+from suite.commands import load, print_cautions
+from suite.cpu import Cpu
+from suite.plan import parse_axes, plan, without
+from suite.profile import profile
+from suite.registry import Unusable
+from suite.run import Options, Running, default_file, newest, resume
+from suite.run import Progress as Where
+from suite.workload import EXTENTS
+
+RESULTS = Path("results")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workload", nargs="*", help="workloads to measure; all if none is named")
+    parser.add_argument("--kernels", default="*", metavar="GLOB", help="only kernels whose name matches")
+    parser.add_argument("--extent", choices=EXTENTS, default="default", help="seconds, minutes, or the full grids")
+    parser.add_argument("--budget", type=duration, metavar="TIME", help="stop after this long: 90s, 10m, 2h")
+    parser.add_argument("--visits", type=positive, metavar="N", help="passes over the cases, each in a fresh process")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/DEVICE/START.jsonl")
+    parser.add_argument("--resume", action="store_true", help="go on with FILE, or with the latest of this device")
+    parser.add_argument("--case", nargs="+", default=[], metavar="ID", action="extend", help="these cases only")
+    parser.add_argument("--profile", action="store_true", help="call one kernel in this process, for a profiler")
+    parser.add_argument("--set", nargs="+", default=[], metavar="AXIS=VALUES", action="extend", dest="axes")
+    parser.add_argument("--matrix", nargs="+", default=[], metavar="FILE", action="extend", help="matrices to measure on")
+    parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", action="extend", help="Python files to load")
+    parser.add_argument("--device", default="cpu", metavar="cpu", help="where to measure")
+    parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
+    parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")
+    parser.add_argument("--energy", choices=("off", "winners", "all"), default="winners")
+    parser.add_argument("--limit", type=duration, default=60.0, metavar="TIME", help="longest step of a kernel")
+
+
+def go(given: argparse.Namespace) -> int:
+    if given.device != "cpu":
+        raise Unusable(f"--device {given.device}: this version measures CPUs. Leave --device out.")
+    load(given.plugin)
+    device = Cpu(threads=given.threads)
+    axes = parse_axes(given.axes)
+    items = plan(
+        given.workload,
+        given.extent,
+        kernels=given.kernels,
+        axes=axes,
+        matrices=given.matrix,
+        cases=with_data(given.case, given.matrix),
+    )
+    for axis, names in without(items, axes).items():
+        if names:
+            print(f"--set {axis}: {', '.join(names)} has no such axis and stays as it is.", file=sys.stderr)
+    if given.profile:
+        return profile(items, device, given.cache)
+    file = given.out or (given.resume and newest(RESULTS / device.key)) or default_file(RESULTS, device)
+    options = Options(
+        extent=given.extent,
+        visits=given.visits,
+        cache=given.cache,
+        budget=given.budget,
+        limit=given.limit,
+        energy=given.energy,
+        plugins=tuple(str(Path(one).resolve()) for one in given.plugin),
+        axes=tuple(given.axes),
+    )
+    resumed = resume(file, device) if given.resume else None
+    if not given.resume and file.exists():
+        raise Unusable(f"--out {file} exists. Name another file, or add --resume to go on with it.")
+    screen = Console(stderr=True)
+    screen.print(f"[bold]{device.name}[/], {device.threads} threads, {len(items)} cases x {options.passes} visits")
+    print_cautions(device, screen)
+    with bar(screen) as shown:
+        task = shown.add_task("", total=len(items) * options.passes, note="")
+        running = Running(items, device, options, file, lambda where: tell(shown, task, where, screen), resumed)
+        running.go()
+    done = frame.read(file)
+    Console().print(answers.table(answers.answers(done)))
+    print(f"{len(done)} kernels on cases, in {file}")
+    return 0
+
+
+def with_data(ids: list[str], matrices: list[str]) -> list[str]:
+    """Case ids name their data; the files behind them are given by --matrix."""
+    for text in matrices if ids else ():
+        sources.add(text)
+    return ids
+
+
+def bar(screen: Console) -> Progress:
+    """Redrawn only when a case is done, for a redraw takes time from what is being measured."""
+    columns = (MofNCompleteColumn(), BarColumn(30), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, console=screen, auto_refresh=False, disable=not screen.is_terminal)
+
+
+def tell(shown: Progress, task, where: Where, screen: Console) -> None:
+    left = f"{where.left / 60:.1f} min left, " if where.left is not None else ""
+    note = f"{left}visit {where.visit}: {where.case}"
+    shown.update(task, completed=where.done, total=where.total, note=note)
+    shown.refresh()
+    if not screen.is_terminal and (where.done % 10 == 0 or where.done == where.total):
+        print(f"{where.done}/{where.total}  {note}", file=sys.stderr, flush=True)
+
+
+def duration(text: str) -> float:
+    """Seconds of "90", "90s", "10m", "2h"."""
+    found = re.fullmatch(r"([0-9.]+)([smh]?)", text)
+    try:
+        seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    except ValueError:
+        seconds = 0
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 10m or 2h")
+    return seconds
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

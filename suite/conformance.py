@@ -1,0 +1,265 @@
+"""Conformance: is a kernel right? Small cases of every pattern that find the usual bugs; nothing is timed.
+
+The same trials serve the registry's test, `sparsemark check` and a stranger's plug-in. A pattern is covered
+as soon as it is registered: its examples follow from its fields.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, lru_cache
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.case import DTYPES, Case
+from suite.check import Question, Wrong, check, poison, question
+from suite.device import Device
+from suite.flush import ranges
+from suite.kernel import Kernel, Prepared, prepared
+from suite.op import OPS, Operands, make_checked
+from suite.pattern import PATTERNS, Pattern
+from suite.patterns.unstructured import Unstructured
+from suite.sparse import Sparse, from_positions
+
+# By the names of an op's sizes: odd ones, single ones, and some beyond any tile.
+SHAPES: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
+    ("m", "k", "n"): (
+        (17, 33, 5),
+        (1, 1, 1),
+        (64, 48, 1),
+        (130, 70, 65),
+        (3, 1, 64),
+        (1, 200, 16),
+        (600, 40, 3),
+        (40, 700, 130),
+    )
+}
+# Of which patterns use those where they exist; the first suits units of 2, 4, 8 and 16.
+PLAIN: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
+    ("m", "k", "n"): ((64, 48, 17), (17, 33, 5), (64, 48, 1), (130, 70, 65), (60, 60, 9))
+}
+
+SEARCHED = 33  # units up to which a pattern is looked for that no power of two makes
+
+SPARSITIES = (0.0, 0.5, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A case, and what is odd about its operands beside."""
+
+    case: Case
+    twist: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.twist}".strip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a trial: the share of the tolerance used, or a sentence that says what is wrong."""
+
+    trial: Trial
+    outcome: Literal["ok", "refused", "wrong", "broken"]
+    note: str = ""
+    error: float | None = None
+
+
+def cases_for(kernel: Kernel) -> Iterator[Trial]:
+    """The trials a kernel is meant for, by its op, dtypes and patterns."""
+    brief = kernel.extents == ("full",)  # one that takes seconds to prepare: compiled for each shape
+    for dtype in kernel.dtypes:
+        fitting = (trial for trial in trials(kernel.op, dtype) if kernel.fits(trial.case))
+        yield from (trial for at, trial in enumerate(fitting) if at == 1 or not brief)
+
+
+@cache
+def trials(op: str, dtype: str) -> tuple[Trial, ...]:
+    """Every trial of an op in a dtype. The second is an ordinary one."""
+    sizes = OPS[op].sizes
+    if sizes not in SHAPES:
+        raise ValueError(f"no trials for the sizes {', '.join(sizes)} of {op}; add some to SHAPES")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+
+    def one(pattern: Pattern, shape: tuple[int, ...], twist: str = "") -> Trial:
+        return Trial(Case(op, tuple(zip(sizes, shape, strict=True)), pattern, dtype), twist)
+
+    made = [one(Unstructured(s), shape) for shape in SHAPES[sizes] for s in SPARSITIES]
+    made += [one(Unstructured(0.5), SHAPES[sizes][3], twist) for twist in TWISTS]
+    for kind in PATTERNS.values():
+        for pattern in examples(kind, PLAIN[sizes]):
+            at = [shape for shape in PLAIN[sizes] if exists(pattern, *shape[:2])]
+            made += [one(pattern, shape) for shape in at]
+            made += [one(pattern, shape, "signed zeros") for shape in at[:1]]
+    return tuple(dict.fromkeys(made))
+
+
+def examples(kind: type[Pattern], shapes: Sequence[tuple[int, ...]]) -> Iterator[Pattern]:
+    """A few patterns of a kind, at all sparsities if it has one; units by choice powers of two."""
+    types = {f.name: f.type if isinstance(f.type, str) else f.type.__name__ for f in fields(kind)}  # pyright: ignore
+    whole = [name for name, type in types.items() if type == "int"]
+    real = [name for name, type in types.items() if type == "float"]
+
+    def made(units: tuple[int, ...], shares: Iterable[float]) -> Pattern:
+        return kind(**dict(zip(whole, units, strict=True)), **dict(zip(real, shares, strict=True)))
+
+    rising, alike = tuple(2 ** (at + 1) for at in range(len(whole))), (16,) * len(whole)
+    found = []
+    for units in dict.fromkeys((rising, alike, *product(range(1, SEARCHED), repeat=len(whole)))):
+        if len(found) < 2 and any(exists(made(units, [0.5] * len(real)), *shape[:2]) for shape in shapes):
+            found.append(units)
+    for units, shares in product(found, product(SPARSITIES, repeat=len(real))):
+        yield made(units, shares)
+
+
+def exists(pattern: Pattern, m: int, k: int) -> bool:
+    """Whether there is an m x k matrix of this pattern; one that takes its nonzeros from a file has none."""
+    return not pattern.faults(m, k)
+
+
+# Twists: what a pattern never draws.
+
+
+def signed_zeros(operands: Operands) -> Operands:
+    """Stored zeros of both signs, and negative zeros among the live operands."""
+    a, *live = operands
+    values = a.values.clone()
+    values[::3], values[1::3] = -0.0, 0.0
+    live = [one.clone() for one in live]
+    for one in live:
+        one[::2] = -0.0
+    return (Sparse(a.starts, a.columns, values, a.shape, a.pattern), *live)
+
+
+def rows_kept(choose: Callable[[np.ndarray], None]) -> Callable[[Operands], Operands]:
+    """A twist of where the nonzeros stand: `choose` edits the mask."""
+
+    def twist(operands: Operands) -> Operands:
+        a, *live = operands
+        mask = np.zeros(a.shape, bool)
+        mask[np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy()), a.columns.numpy()] = True
+        choose(mask)
+        rows, columns = mask.nonzero()
+        starts = np.searchsorted(rows, np.arange(a.shape[0] + 1))
+        values = torch.randn(len(rows), generator=torch.Generator().manual_seed(1)).to(a.dtype)
+        return (from_positions(starts, columns, values, a.shape, a.pattern), *live)
+
+    return twist
+
+
+def empty_rows(mask: np.ndarray) -> None:
+    mask[::2] = mask[-1] = False
+
+
+def full_rows(mask: np.ndarray) -> None:
+    mask[::3] = mask[-1] = True
+
+
+def one_long_row(mask: np.ndarray) -> None:
+    mask[:] = False
+    mask[len(mask) // 2] = True
+    mask[0, -1] = True
+
+
+TWISTS: dict[str, Callable[[Operands], Operands]] = {
+    "signed zeros": signed_zeros,
+    "empty rows": rows_kept(empty_rows),
+    "full rows": rows_kept(full_rows),
+    "one long row": rows_kept(one_long_row),
+}
+
+
+@lru_cache(maxsize=1024)
+def posed(trial: Trial) -> Question:
+    """The operands of a trial and the answer, shared by all kernels."""
+    operands = make_checked(trial.case)
+    return question(trial.case, TWISTS[trial.twist](operands) if trial.twist else operands)
+
+
+def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:
+    """Ask twice, with other live operands in between and old answers spoilt; then look at what it claims."""
+    if reasons := kernel.refusals(trial.case, device):
+        return Verdict(trial, "refused", "; ".join(reasons))
+    asked = posed(trial)
+    try:
+        operands = ordered(device.place(asked.operands), kernel)
+        made = prepared(kernel, operands)
+        live = OPS[kernel.op].live
+        errors = []
+        for one in (asked, asked.twin, asked):
+            given = ordered(device.place(one.operands), kernel)
+            before = [fingerprint(each) for each in given]
+            answer = made.run(*(given[at] for at in live))
+            errors.append(check(answer, one))
+            poison(answer)
+            if changed := [at for at, each in enumerate(given) if fingerprint(each) != before[at]]:
+                names = ", ".join(OPS[kernel.op].operands[at] for at in changed)
+                raise Wrong(
+                    f"it changes its operand {names}, or answers with that memory; answer with its own"
+                )
+        if claims := faults_of(made, asked):
+            raise Wrong("; ".join(claims))
+    except Wrong as wrong:
+        return Verdict(trial, "wrong", str(wrong))
+    except Exception as broken:  # a kernel may fail in any way at all
+        return Verdict(trial, "broken", f"{type(broken).__name__}: {broken}")
+    return Verdict(trial, "ok", error=max(errors))
+
+
+def ordered(operands: Operands, kernel: Kernel) -> Operands:
+    """Copies of the live operands, in the memory order the kernel asked for; the fixed ones as they are."""
+    live = OPS[kernel.op].live
+    columns = kernel.live_order == "columns"
+    return tuple(
+        (one.t().clone(memory_format=torch.contiguous_format).t() if columns else one.clone())
+        if at in live and isinstance(one, Tensor)
+        else one
+        for at, one in enumerate(operands)
+    )
+
+
+def fingerprint(operand: Any) -> Any:
+    """Tells whether an operand was written to."""
+    if isinstance(operand, Sparse):
+        return tuple(map(fingerprint, (operand.starts, operand.columns, operand.values)))
+    if isinstance(operand, Tensor):
+        return hash(operand.detach().cpu().double().numpy().tobytes())  # exact for every dtype here
+    return None
+
+
+def faults_of(made: Prepared, asked: Question) -> list[str]:
+    """What a kernel claims that cannot be: less work than the nonzeros, fewer bytes, more than it holds."""
+    op, case = OPS[asked.case.op], asked.case
+    said = []
+    useful, least = op.useful(case, asked.operands), op.least_values(case, asked.operands)
+    executed = made.executed() if callable(made.executed) else made.executed
+    if executed is not None and executed < useful:
+        said.append(f"it states {executed} FLOPs executed; the nonzeros alone are {useful}")
+    if made.values is None:
+        return said
+    stored = made.values + (made.metadata or 0)
+    if stored < least:
+        said.append(f"it states {stored} bytes of values and metadata; the nonzeros alone are {least}")
+    if (held := held_bytes(made.holds)) < stored:
+        said.append(
+            f"it states {stored} bytes of values and metadata, yet holds {held}; name each buffer in holds"
+        )
+    return said
+
+
+def held_bytes(holds: Iterable[Any]) -> int:
+    """Bytes of all buffers; a view counts as what it spans, memory held twice counts once."""
+    return sum(size for _, size in ranges(holds)) + sum(one.nbytes for one in elsewhere(holds))
+
+
+def elsewhere(holds: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors of other devices, which the CPU's flush passes over; nested ones too."""
+    for one in holds:
+        if isinstance(one, Tensor) and one.device.type != "cpu":
+            yield one
+        elif isinstance(one, tuple | list):
+            yield from elsewhere(one)

@@ -1,0 +1,171 @@
+"""Figures: rows of the frame in, a matplotlib Figure out. The pages use them, and so may a notebook.
+
+Sparsity runs on a logarithmic axis of density, where most of what happens between 90 and 99 % can be seen and
+the nominal speed-up, 1 / density, is a straight line.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from math import ceil, floor, inf, log2
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from suite.crossover import LEAST_DENSITY
+from suite.frame import Rows
+from suite.units import percent
+
+INK = "#77767b"  # reads on white and on black; pages put the colour of their text in its place
+SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")
+MARKERS = "osD^vPX*"
+WIDTH, HEIGHT = 4.5, 3.2  # inches: a phone's width at which the letters keep their size
+
+STYLE: dict[Any, Any] = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.2,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.6,
+    "font.size": 9.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "lines.markersize": 4.0,
+    "lines.linewidth": 1.5,
+}
+
+
+def speed_up(frame: pd.DataFrame, by: str = "kernel") -> Figure:
+    """Speed-up over the best dense kernel, with its interval, below the nominal one that zeros can give."""
+
+    def frame_of(axes: Axes) -> None:
+        axes.axhline(1, color=INK, linewidth=1)
+        least, most = densities(frame)
+        axes.plot(
+            [most, least], [1 / most, 1 / least], color=INK, linestyle=":", label="nominal, 1 / density"
+        )
+
+    return drawn(frame, "speed_up", "speed-up over best dense", by, frame_of, log=True)
+
+
+def realised(frame: pd.DataFrame, by: str = "kernel") -> Figure:
+    """What share of the nominal speed-up is real."""
+    return drawn(frame, "realised", "realised / nominal speed-up", by, shares)
+
+
+def roofline(frame: pd.DataFrame, by: str = "kernel") -> Figure:
+    """What share of the roofline a kernel reaches: of the FLOPs it executes, the bytes it moves."""
+
+    def frame_of(axes: Axes) -> None:
+        axes.axhline(1, color=INK, linewidth=1)
+        shares(axes)
+
+    return drawn(frame, "roofline", "fraction of the roofline", by, frame_of)
+
+
+def break_even(frame: pd.DataFrame, by: str = "kernel") -> Figure:
+    """After how many calls a conversion has paid for itself; not drawn where it never does."""
+    return drawn(frame, "break_even", "calls until conversion pays", by, log=True)
+
+
+def drawn(
+    frame: Rows,
+    column: str,
+    says: str,
+    by: str,
+    frame_of: Callable[[Axes], object] = lambda axes: None,
+    log: bool = False,
+) -> Figure:
+    """A column of the sparse kernels against sparsity, a line for each value of `by`."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        if log:
+            axes.set_yscale("log", base=2 if column == "speed_up" else 10)
+        able = frame[
+            ~frame["dense"] & frame["sparsity"].notna() & frame[column].notna() & (frame[column] < inf)
+        ]
+        axes.set_xscale("log")
+        sparsity_axis(axes, able)
+        for number, (name, rows) in zip(count(), able.groupby(by, sort=False)):
+            curve(axes, rows, column, str(name), number)
+        frame_of(axes)
+        if column == "speed_up":
+            ratio_axis(axes)
+        elif log:
+            axes.yaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}" if calls >= 1 else f"{calls:g}")
+        axes.set_ylabel(says)
+        if able.empty:
+            axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
+        elif len(axes.get_legend_handles_labels()[0]) > 1:
+            figure.legend(loc="outside lower left", ncols=2)
+        return figure
+
+
+def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
+    """One line and, where visits give an interval, its band. Cases of the same sparsity are averaged."""
+    band = [f"{column}_{end}" for end in ("low", "high") if f"{column}_{end}" in rows]
+    at = rows.groupby(rows["sparsity"].round(4))[[column, *band]].median()
+    density = (1 - at.index.to_numpy()).clip(LEAST_DENSITY)
+    colour = SERIES[number % len(SERIES)]
+    style = "-" if number < len(SERIES) else "--"
+    axes.plot(density, at[column], style, color=colour, marker=MARKERS[number % len(MARKERS)], label=name)
+    if band:
+        low, high = (at[end].where(at[end] < inf) for end in band)
+        axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def densities(frame: Rows) -> tuple[float, float]:
+    """The least and the most that was measured; something to draw on if nothing was."""
+    known = (1 - frame["sparsity"].dropna().astype(float)).clip(lower=LEAST_DENSITY)
+    return (0.01, 0.5) if known.empty else (known.min(), known.max())
+
+
+def sparsity_axis(axes: Axes, rows: Rows) -> None:
+    """Ticks where it was measured, sparse to the right; those that would run into each other stay unnamed."""
+    found = sorted({round(1 - sparsity, 4) or LEAST_DENSITY for sparsity in rows["sparsity"]}, reverse=True)
+    least, most = densities(rows)
+    room = log2(most / least) / 9 or 1
+    named, last = [], inf
+    for density in found:
+        clear = log2(last / density) >= room if last < inf else True
+        named.append(f"{percent(1 - density)} %" if clear else "")
+        last = density if clear else last
+    axes.set_xlim(most * 2 ** (room / 2), least / 2 ** (room / 2))
+    axes.xaxis.set_major_locator(FixedLocator(found))
+    axes.xaxis.set_major_formatter(FixedFormatter(named))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("sparsity")
+
+
+def shares(axes: Axes) -> None:
+    """A fraction, in percent, from 0."""
+    most = axes.dataLim.y1
+    axes.set_ylim(0, 1.1 * most if 0 < most < inf else 1)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+
+
+def ratio_axis(axes: Axes) -> None:
+    """Powers of two, written as ratios; on a wide axis every second or fourth."""
+    low, high = axes.get_ylim()
+    ends = floor(log2(low)), ceil(log2(high))
+    step = max(1, ceil((ends[1] - ends[0]) / 8))
+    ticks = [2.0**power for power in range(ends[0] - ends[0] % step, ends[1] + 1, step)]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    named = ["dense 1×" if tick == 1 else f"{tick:g}×" if tick > 1 else f"1/{1 / tick:g}×" for tick in ticks]
+    axes.yaxis.set_major_formatter(FixedFormatter(named))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)

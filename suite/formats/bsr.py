@@ -1,0 +1,109 @@
+"""Block rows: compressed rows of dense blocks, zeros in place; ragged edges are padded with zeros.
+
+Values survive the way there and back, -0.0 too; a stored +0.0 does not, for it looks like the padding.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.case import Case
+from suite.device import Device
+from suite.formats.dense import MOST, gib
+from suite.pattern import Pattern
+from suite.patterns.block import Block
+from suite.sparse import Sparse, from_positions
+
+USUAL = (16, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Bsr:
+    """An m x k matrix as blocks; columns ascend within each row of blocks.
+
+    starts: int32[rows of blocks + 1]; columns: int32[blocks], in blocks; values: [blocks, height, width].
+    """
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+    shape: tuple[int, int]  # without padding
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """The shape in whole blocks."""
+        (m, k), (height, width) = self.shape, self.values.shape[1:]
+        return whole(m, height), whole(k, width)
+
+    @property
+    def value_bytes(self) -> int:
+        return self.values.nbytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        return self.starts.nbytes + self.columns.nbytes
+
+
+def whole(size: int, unit: int) -> int:
+    """`size` rounded up to a multiple of `unit`."""
+    return -(-size // unit) * unit
+
+
+def bsr(a: Sparse, height: int, width: int) -> Bsr:
+    """`a` in blocks of height x width: every block that holds a nonzero, whole."""
+    m, k = a.shape
+    across = whole(k, width) // width
+    rows = np.repeat(np.arange(m, dtype=np.int64), a.row_lengths.numpy())
+    columns = a.columns.numpy().astype(np.int64)
+    numbers = rows // height * across + columns // width
+    blocks = np.unique(numbers)
+    values = torch.zeros(len(blocks), height, width, dtype=a.dtype)
+    at = np.searchsorted(blocks, numbers)
+    flat = (at * height + rows % height) * width + columns % width
+    values.view(-1)[torch.from_numpy(flat)] = a.values
+    starts = np.searchsorted(blocks, np.arange(whole(m, height) // height + 1) * across)
+    return Bsr(
+        torch.from_numpy(starts.astype(np.int32)),
+        torch.from_numpy((blocks % across).astype(np.int32)),
+        values,
+        a.shape,
+    )
+
+
+def unbsr(held: Bsr, pattern: Pattern) -> Sparse:
+    """The matrix that was put into blocks; of its zeros only those with a sign are stored positions."""
+    height, width = held.values.shape[1:]
+    stored = (held.values != 0) | held.values.signbit()
+    block, down, right = (x.numpy() for x in stored.nonzero(as_tuple=True))
+    block_rows = np.repeat(np.arange(len(held.starts) - 1), held.starts.diff().numpy())
+    rows = block_rows[block] * height + down
+    columns = held.columns.numpy()[block].astype(np.int64) * width + right
+    order = np.lexsort((columns, rows))
+    starts = np.searchsorted(rows[order], np.arange(held.shape[0] + 1))
+    values = held.values[stored][torch.from_numpy(order)]
+    return from_positions(starts, columns[order], values, held.shape, pattern)
+
+
+def block_of(pattern: Pattern, square: bool = False) -> tuple[int, int]:
+    """The block shape that suits a pattern: its own if it has one, else a usual one."""
+    if isinstance(pattern, Block) and (not square or pattern.rows == pattern.columns):
+        return pattern.rows, pattern.columns
+    return USUAL
+
+
+def too_large(case: Case, _: Device | None = None) -> list[str]:
+    """The complaint about blocks that may fill more than the limit; each nonzero may have one of its own."""
+    height, width = block_of(case.pattern)
+    every = whole(case["m"], height) * whole(case["k"], width)
+    size = every * case.torch_dtype.itemsize
+    if size > MOST and not case.data:
+        alone = case.pattern.count(case["m"], case["k"])
+        if isinstance(case.pattern, Block):
+            size = alone * case.torch_dtype.itemsize
+        else:
+            size = min(size, alone * height * width * case.torch_dtype.itemsize)
+    if size <= MOST:
+        return []
+    return [f"needs blocks of {height}x{width}, which may take {gib(size)}; the limit is {gib(MOST)}"]

@@ -1,0 +1,102 @@
+"""Measuring: single calls of all kernels of a case in turn, each on the cache state that was asked for.
+
+Interleaving makes kernels share whatever speed the machine has at the time. One visit's samples are
+correlated, so the interval here only says when to stop; the intervals people see are across visits.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, sqrt
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from suite.device import Device
+
+LONG = 0.1  # seconds; a call this long needs no other before it to wake threads and clock
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much one visit samples a kernel."""
+
+    cap: float = 0.15  # seconds of its own calls
+    least: int = 2  # samples, cap or not: best dense is chosen on odd ones and reported on even ones
+    most: int = 1000
+    precise: float = 0.01  # half the median's interval over the median
+
+
+@dataclass
+class Contender:
+    """A prepared kernel in a race: how to call it, what it must not find in a cache, and its samples."""
+
+    name: str
+    call: Callable[[], Any]
+    held: tuple[Any, ...] = ()  # its buffers and the live operands; its answer joins them at each call
+    seconds: list[float] = field(default_factory=list)
+    answer: Any = None  # of the last timed call
+    spent: float = 0.0
+    stopped: str | None = None
+    failed: BaseException | None = None
+
+
+def race(
+    contenders: Sequence[Contender],
+    device: Device,
+    effort: Effort,
+    cache: str,
+    order: random.Random,
+    beat: Callable[[Contender], None] = lambda _: None,
+    now: Callable[[], float] = perf_counter,
+) -> None:
+    """Sample every contender in turn, in a new order each round, until its own stop rule fires."""
+    running = list(contenders)
+    while running:
+        order.shuffle(running)
+        for one in running:
+            beat(one)
+            began = now()
+            try:
+                one.seconds.append(sample(one, device, cache))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as failed:  # SystemExit too: a kernel may fail in any way at all
+                one.failed, one.stopped = failed, "cap"
+                continue
+            one.spent += now() - began
+            one.stopped = verdict(one, effort)
+        running = [one for one in running if not one.stopped]
+
+
+def sample(one: Contender, device: Device, cache: str) -> float:
+    """One timed call. An idle gap can double a call's time, so what precedes it follows without a pause."""
+    if not one.seconds or one.seconds[-1] < LONG:
+        one.answer = one.call()
+    if cache == "cold":
+        device.flush((*one.held, one.answer))
+    elif one.seconds and one.seconds[-1] >= LONG:
+        one.answer = one.call()  # hot means straight after itself, however long it takes
+    seconds, one.answer = device.time(one.call)
+    return seconds
+
+
+def verdict(one: Contender, effort: Effort) -> str | None:
+    """Why to stop: the median is known precisely, or the cap is reached. None: go on."""
+    count = len(one.seconds)
+    if count < effort.least:
+        return None
+    if half_interval(one.seconds) <= effort.precise:
+        return "precise"
+    return "cap" if one.spent >= effort.cap or count >= effort.most else None
+
+
+def half_interval(seconds: Sequence[float]) -> float:
+    """Half the median's 95 % interval (order statistics), over the median; infinite below six samples."""
+    count = len(seconds)
+    if count < 6:
+        return float("inf")
+    ordered = sorted(seconds)
+    reach = 0.98 * sqrt(count)
+    low, high = max(0, int(count / 2 - reach)), min(count - 1, ceil(count / 2 + reach) - 1)
+    return (ordered[high] - ordered[low]) / 2 / median(ordered)

@@ -1,0 +1,177 @@
+"""Plan: which kernels are measured on which cases, in an order that can be cut anywhere.
+
+Coarse to fine: every workload's anchor line at 50, 90, 70 and 95 % first, so that a run that is cut short
+still answers from which sparsity on sparsity pays.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatch
+from itertools import zip_longest
+
+from suite import sources
+from suite.case import DTYPES, Case, from_id
+from suite.kernel import KERNELS, Kernel
+from suite.pattern import parse
+from suite.registry import Unusable, pick
+from suite.workload import WORKLOADS, Workload
+
+FIRST = (0.5, 0.9, 0.7, 0.95)  # a crossover is bracketed after two points, and near after four
+
+
+@dataclass(frozen=True)
+class Item:
+    """A case to measure, the workload it comes from, and the kernels that are meant for it."""
+
+    workload: str
+    case: Case
+    kernels: tuple[str, ...]
+
+
+def plan(
+    workloads: Sequence[str],
+    extent: str,
+    *,
+    kernels: str = "*",
+    device_kind: str = "cpu",
+    axes: Mapping[str, Sequence[str]] | None = None,
+    matrices: Sequence[str] = (),
+    cases: Sequence[str] = (),
+) -> list[Item]:
+    """Items in order. `axes` replaces an axis of every case that has it; `cases` are ids to measure as they are."""
+    chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
+    if cases:
+        label = chosen[0].name if workloads else ""
+        named = [(label, from_id(text)) for text in cases]
+        ordered = [(label or home(one, extent), one) for label, one in named]
+    else:
+        lists = [[(one.name, case) for case in cases_of(one, extent, axes or {}, matrices)] for one in chosen]
+        lists = [coarse_to_fine(cases) for cases in lists]
+        ordered = [one for row in zip_longest(*lists) for one in row if one]
+    able = [one for name, one in KERNELS.items() if fnmatch(name, kernels) and one.on == device_kind]
+    if not able:
+        there = ", ".join(sorted(name for name, one in KERNELS.items() if one.on == device_kind))
+        raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
+    if not cases:
+        able = [one for one in able if extent in one.extents]
+    items = [Item(name, case, fitting(case, able)) for name, case in ordered]
+    items = [one for one in items if one.kernels]
+    if not items:
+        raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
+    return items
+
+
+def home(case: Case, extent: str) -> str:
+    """The workload a bare case id belongs to: the first that has it at any extent, else the first of all."""
+    for one in WORKLOADS.values():
+        if any(case in set(one.cases(each)) for each in dict.fromkeys((extent, "smoke", "default", "full"))):
+            return one.name
+    return next(iter(WORKLOADS))
+
+
+def fitting(case: Case, kernels: Iterable[Kernel]) -> tuple[str, ...]:
+    return tuple(one.name for one in kernels if one.fits(case))
+
+
+def cases_of(
+    workload: Workload, extent: str, axes: Mapping[str, Sequence[str]], matrices: Sequence[str]
+) -> list[Case]:
+    """A workload's cases, with axes replaced; of matrices given by file if there are any."""
+    cases: Iterable[Case] = workload.cases(extent)
+    if matrices:
+        cases = on_matrices(list(cases), matrices)
+    cases = list(cases)
+    for axis, values in axes.items():
+        cases = [made for case in cases for made in spread(case, axis, values)]
+    return list(dict.fromkeys(cases))
+
+
+def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case]:
+    """Each file's matrix at every number of columns and dtype the workload has."""
+    shapes = dict.fromkeys((case["n"], case.dtype) for case in cases if case.dtype == "float32")
+    for text in matrices:
+        data = sources.add(text)
+        m, k = sources.shape(data)
+        for n, dtype in shapes:
+            yield Case("spmm", (("m", m), ("k", k), ("n", n)), parse("given"), dtype, data=data)
+
+
+def has(case: Case, axis: str) -> bool:
+    """Whether a case has this axis."""
+    return axis in case.extent or axis in ("dtype", "seed") or axis in axes_of_pattern(case)
+
+
+def axes_of_pattern(case: Case) -> set[str]:
+    return {f.name for f in fields(case.pattern)} | {"pattern"}  # pyright: ignore[reportArgumentType]
+
+
+def spread(case: Case, axis: str, values: Sequence[str]) -> list[Case]:
+    """The case at each value of the axis; as it is, if it has no such axis."""
+    if not has(case, axis) or (case.data and axis in ("m", "k", "pattern")):
+        return [case]
+    return [moved(case, axis, value) for value in values]
+
+
+def moved(case: Case, axis: str, value: str) -> Case:
+    """The case with one axis at another value."""
+    try:
+        if axis in case.extent:
+            return case.with_sizes(**{axis: int(value)})
+        if axis == "seed":
+            return replace(case, seed=int(value))
+        if axis == "dtype":
+            return replace(case, dtype=value)
+        if axis == "pattern":
+            return replace(case, pattern=parse(value))
+        kind = type(getattr(case.pattern, axis))
+        return replace(case, pattern=replace(case.pattern, **{axis: kind(value)}))  # pyright: ignore
+    except ValueError:
+        raise Unusable(f"--set {axis}={value}: {value!r} is not a number.") from None
+
+
+def without(items: Sequence[Item], axes: Iterable[str]) -> dict[str, list[str]]:
+    """axis -> the workloads in which no case has it, for a notice."""
+    seen: dict[str, list[str]] = {}
+    for axis in axes:
+        names = dict.fromkeys(item.workload for item in items)
+        having = {item.workload for item in items if has(item.case, axis)}
+        seen[axis] = [name for name in names if name not in having]
+    return seen
+
+
+def parse_axes(texts: Iterable[str]) -> dict[str, list[str]]:
+    """`["sparsity=0.5,0.9", "n=64"]` as a mapping."""
+    axes: dict[str, list[str]] = {}
+    for text in texts:
+        axis, equals, values = text.partition("=")
+        if not equals or not axis or not all(values.split(",")):
+            raise Unusable(f"--set {text!r}: write an axis and its values, such as --set sparsity=0.5,0.9.")
+        axes[axis] = values.split(",")
+    for dtype in axes.get("dtype", ()):
+        if dtype not in DTYPES:
+            raise Unusable(f"--set dtype={dtype}: dtypes are {', '.join(DTYPES)}.")
+    return axes
+
+
+def coarse_to_fine(cases: Sequence[tuple[str, Case]]) -> list[tuple[str, Case]]:
+    """Lines of sparsities in their order of importance; the anchor line's first points before all others."""
+    groups: dict[tuple, int] = {}
+    ranked = []
+    for at, (name, case) in enumerate(cases):
+        group = groups.setdefault(line_of(case), len(groups))
+        ranked.append((group > 0, rank(case), group, at, name, case))
+    return [(name, case) for *_, name, case in sorted(ranked, key=lambda one: one[:4])]
+
+
+def line_of(case: Case) -> tuple:
+    """What stays the same along a line of sparsities."""
+    return case.op, case.sizes, case.pattern.family, case.dtype, case.seed, case.data
+
+
+def rank(case: Case) -> int:
+    """How early on its line a case comes: the nearest of the first points, else after them."""
+    if case.data:
+        return 0
+    sparsity = case.pattern.sparsity_of(case["m"], case["k"])
+    near = [at for at, first in enumerate(FIRST) if abs(first - sparsity) < 0.015]
+    return near[0] if near else len(FIRST)

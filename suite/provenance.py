@@ -1,0 +1,42 @@
+"""Provenance: which sparsemark, libraries and plug-ins made a file."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = ("torch", "numpy", "scipy", "numba", "triton", "cupy-cuda12x", "cupy-cuda13x", "sparse-dot-mkl")
+
+MEASURES = ("suite", "kernels", "workloads", "pyproject.toml")  # a change in a report is no other measurement
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what kernels stand on, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The checkout's commit, "+changed" if files that measure differ from it; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / "pyproject.toml").is_file():
+        return None
+    head = git(root, "rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return None
+    changed = git(root, "status", "--porcelain", "--", *MEASURES)
+    return head + "+changed" if changed else head
+
+
+def git(root: Path, *words: str) -> str | None:
+    """What a git command prints, None where it fails."""
+    try:
+        done = subprocess.run(("git", *words), cwd=root, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,136 @@
+"""Report: a view from lines to pages: a function to a dict, and the template of the same name beside it.
+
+    @report
+    def index(view):
+        \"\"\"One sentence for the list of reports.\"\"\"
+        return {"answers": view.answers}
+
+One that makes several pages yields (page name, dict) instead. Adding a report is adding the two files.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from suite import record
+from suite.agreement import Agreement, agreements
+from suite.answers import Answer, Group, answers, groups
+from suite.frame import tidy
+from suite.record import Recorded
+from suite.registry import Unusable, discover
+from suite.svg import svg
+from suite.units import NOTHING, count, joules, percent, seconds, times
+
+Page = tuple[str, dict[str, Any]]
+
+REPORTS: dict[str, "Report"] = {}
+
+
+@dataclass(frozen=True)
+class View:
+    """What a report may look at: the files as they were read, and all that follows from them."""
+
+    recorded: Sequence[Recorded]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return tidy(self.recorded)
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        return answers(self.frame)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        return groups(self.frame)
+
+    @cached_property
+    def agreements(self) -> list[Agreement]:
+        return agreements(self.recorded)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A named function from a View to what its template shows."""
+
+    name: str
+    about: str
+    make: Callable[[View], dict[str, Any] | Iterable[Page]]
+    template: Path
+
+    def pages(self, view: View) -> Iterator[Page]:
+        """(page name, what its template shows)."""
+        made: Any = self.make(view)
+        yield from [(self.name, made)] if isinstance(made, dict) else made
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def report(make: Callable[[View], dict[str, Any] | Iterable[Page]]) -> Report:
+    """Register the decorated function as the report of its name."""
+    name = make.__name__
+    if name in REPORTS:
+        raise ValueError(f"two reports are called {name!r}; rename one of the functions")
+    template = Path(inspect.getfile(make)).with_name(f"{name}.html")
+    REPORTS[name] = Report(name, inspect.getdoc(make) or "", make, template)
+    return REPORTS[name]
+
+
+def view_of(files: Sequence[Path | str]) -> View:
+    """The View of results files."""
+    if missing := [str(file) for file in files if not Path(file).is_file()]:
+        raise Unusable(f"no results file {missing[0]!r}. `sparsemark run` writes one.")
+    return View([record.read(Path(file)) for file in files])
+
+
+def write(files: Sequence[Path | str], out: Path | str) -> Path:
+    """Write every report's pages into a folder, and say which is the first. They need nothing beside them."""
+    discover(folders=("reports",))
+    view, out = view_of(files), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    made: set[Path] = set()
+    for one in REPORTS.values():
+        template = environment(one.template.parent).get_template(one.template.name)
+        for page, shown in one.pages(view):
+            file = out / f"{page}.html"
+            if file in made:
+                raise ValueError(f"two reports write {file.name}; rename one of the pages")
+            file.write_text(template.render(shown), encoding="utf-8")
+            made.add(file)
+    return out / "index.html"
+
+
+def page_of(workload: str) -> str:
+    """The name of a workload's page: what a file and a link may safely be called."""
+    return "workload-" + re.sub(r"[^A-Za-z0-9_-]+", "-", workload)
+
+
+def environment(folder: Path) -> Environment:
+    """Where templates are found: beside their report, then among the suite's own."""
+    places = [folder, *import_module("suite.reports").__path__]
+    made = Environment(
+        loader=FileSystemLoader([str(place) for place in places]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["svg"] = lambda figure, name, says: Markup(svg(figure, name, says))  # svg escapes
+    made.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
+    made.filters |= {one.__name__: known(one) for one in (seconds, joules, percent, times, count)}
+    return made
+
+
+def known(show: Callable[[float], str]) -> Callable[[float | None], str]:
+    """The same words, and a dash for what was not measured."""
+    return lambda value: NOTHING if value is None or pd.isna(value) else show(value)

@@ -1,0 +1,112 @@
+"""Sources: matrices that come from files. A file becomes an id, and cases carry the id.
+
+    id = add("ca-CondMat.mtx")     # "ca-CondMat.mtx-1f3a9c02": its name, and the start of its content's hash
+    m, k = shape(id)
+    a = load(id, torch.float32, seed=0)
+
+One file of this folder for each format. The id says what was measured on any machine; where the file lies is
+known to this process only, and a child process is told with `use`.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from suite.patterns.given import Given
+from suite.registry import Unusable
+from suite.sources.checks import check_fill, check_sides
+from suite.sources.reader import Content, Reader, locate
+from suite.sparse import Sparse, from_positions
+
+NAME_MOST = 120  # characters of an id that come from the file's name
+
+_paths: dict[str, str] = {}
+
+
+def add(text: str) -> str:
+    """Register the matrix a user named, `FILE` or `FILE.safetensors:TENSOR`, and return its id."""
+    where = locate(text)
+    check_sides(where.text, *where.reader.shape(where))
+    name = re.sub(r"[^A-Za-z0-9._+]+", "-", where.name).strip("-.")
+    data = f"{name[-NAME_MOST:] or 'matrix'}-{where.fingerprint()}"
+    _paths[data] = where.text
+    return data
+
+
+def known() -> dict[str, str]:
+    """Where each registered id's file lies."""
+    return dict(_paths)
+
+
+def use(paths: Mapping[str, str]) -> None:
+    """Register ids as another process found them."""
+    _paths.update(paths)
+
+
+def shape(data: str) -> tuple[int, int]:
+    """Rows and columns, from the file's header where it has one."""
+    where = locate(_path(data))
+    return check_sides(where.text, *where.reader.shape(where))
+
+
+def load(data: str, dtype: torch.dtype, seed: int) -> Sparse:
+    """The matrix. Where the file holds positions alone, values are standard normal, drawn from the seed."""
+    where = locate(_path(data))
+    if where.fingerprint() != data.rpartition("-")[2]:
+        raise Unusable(f"{where.text} is not the file it was as {data}: its content changed. Name it anew.")
+    m, k = check_sides(where.text, *where.reader.shape(where))
+    content = where.reader.read(where)
+    starts, columns, order = compress(where.text, content, m, k)
+    if content.values is None:
+        drawn = np.random.default_rng([seed, 1]).standard_normal(len(columns), np.float32)
+        values = torch.from_numpy(drawn).to(dtype)
+    else:
+        values = converted(where.text, content.values[order], dtype)
+    return from_positions(starts, columns, values, (m, k), Given())
+
+
+def _path(data: str) -> str:
+    if data not in _paths:
+        raise Unusable(f"no file is known for the data {data!r}. Name the file with --matrix FILE.")
+    return _paths[data]
+
+
+def compress(text: str, content: Content, m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """starts, columns, and the order that puts the entries' values in place."""
+    rows, columns = content.rows, content.columns
+    check_fill(text, m, k, len(rows))
+    for name, numbers, side in (("row", rows, m), ("column", columns, k)):
+        if numbers.min() < 0 or numbers.max() >= side:
+            worst = numbers.min() if numbers.min() < 0 else numbers.max()
+            raise Unusable(f"{text} has an entry in {name} {worst + 1} of {side}. Mend or replace the file.")
+    flat = rows * np.int64(k) + columns
+    order = np.argsort(flat, kind="stable")
+    flat = flat[order]
+    if len(twice := np.flatnonzero(flat[1:] == flat[:-1])):
+        row, column = divmod(int(flat[twice[0]]), k)
+        raise Unusable(
+            f"{text} has two entries in row {row + 1}, column {column + 1}; which one is meant? "
+            "Add them up, or drop one."
+        )
+    starts = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=m))))
+    return starts, columns[order], order
+
+
+def converted(text: str, values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """The values in the case's dtype, all finite."""
+    wide = torch.from_numpy(np.ascontiguousarray(values))
+    if not wide.isfinite().all():
+        raise Unusable(f"{text} holds NaN or infinite values; no answer could be checked. Mend the file.")
+    made = wide.to(dtype)
+    if not made.isfinite().all():
+        largest, most = float(wide.double().abs().max()), torch.finfo(dtype).max
+        raise Unusable(
+            f"{text} holds values up to {largest:.3g}, which overflow {str(dtype).removeprefix('torch.')} "
+            f"(at most {most:.3g}). Measure it in another dtype, or scale it."
+        )
+    return made
+
+
+__all__ = ["Content", "Reader", "add", "known", "load", "shape", "use"]

@@ -1,0 +1,56 @@
+"""Units: numbers as a reader wants them, with no more digits than are known. Inside: seconds, joules."""
+
+from math import ceil, inf, log10
+
+NOTHING = "–"
+
+
+def seconds(time: float) -> str:
+    """A duration with its prefix: 58.1 µs."""
+    return prefixed(time, "s")
+
+
+def joules(energy: float) -> str:
+    """An energy with its prefix: 1.20 mJ."""
+    return prefixed(energy, "J")
+
+
+def prefixed(value: float, unit: str) -> str:
+    for prefix, size in (("", 1.0), ("m", 1e-3), ("µ", 1e-6)):
+        if abs(value) >= 0.9995 * size:
+            return f"{short(value / size)} {prefix}{unit}"
+    return f"{short(value / 1e-9)} n{unit}"
+
+
+def short(value: float) -> str:
+    """Three digits, and whole numbers from there on."""
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A sparsity in percent, with the decimals its density needs at least: 87.5, 99.75, 99.999."""
+    density = 1 - share
+    if 0 < density < 0.0105:
+        decimals = max(decimals, ceil(-log10(density)))
+    text = f"{100 * share:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def interval(middle: float, low: float, high: float) -> str:
+    """A sparsity that was worked out, with no more decimals than its interval asks for: 83 % (81-86)."""
+    for decimals in (0, 1, 2):
+        ends = percent(low, decimals), percent(high, decimals)
+        if ends[0] != ends[1]:
+            break
+    return f"{percent(middle, decimals)} % ({ends[0]}-{ends[1]})"
+
+
+def times(ratio: float) -> str:
+    """A ratio to two digits or so: 0.77x, 1.3x, 12x, 140x."""
+    return f"{ratio:.2f}x" if ratio < 0.995 else f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:,.0f}x"
+
+
+def count(calls: float) -> str:
+    """A number of calls, to two digits."""
+    return "never" if calls == inf else f"{float(f'{max(1, calls):.2g}'):,.0f}"

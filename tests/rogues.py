@@ -1,0 +1,182 @@
+"""A plug-in of kernels that misbehave, each in its own way. Loaded by `--plugin`, never collected."""
+
+import ctypes
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import torch
+
+from sparsemark import Prepared, kernel
+
+
+def honest(a, b):
+    return torch.from_numpy(a.scipy() @ b.numpy())
+
+
+@kernel(op="spmm")
+def rogue_none(a, b):
+    """Well behaved: what the others pretend to be."""
+    return lambda b: honest(a, b)
+
+
+@kernel(op="spmm")
+def rogue_segfault(a, b):
+    """Writes to address zero."""
+    return lambda b: ctypes.memset(0, 1, 1)
+
+
+@kernel(op="spmm")
+def rogue_hang(a, b):
+    """Never returns."""
+
+    def run(b):
+        while True:
+            time.sleep(1)
+
+    return run
+
+
+@kernel(op="spmm")
+def rogue_hang_in_prepare(a, b):
+    """Never even starts."""
+    threading.Event().wait()
+
+
+@kernel(op="spmm")
+def rogue_terabyte(a, b):
+    """Allocates 1 TB."""
+    return lambda b: torch.ones(2**38)
+
+
+@kernel(op="spmm")
+def rogue_terabyte_numpy(a, b):
+    """Allocates 1 TB elsewhere."""
+    return lambda b: np.ones(2**37)
+
+
+@kernel(op="spmm")
+def rogue_garbage(a, b):
+    """Prints, on every stream there is."""
+
+    def run(b):
+        print("}{ garbage \x00")
+        sys.stderr.write("garbage\n" * 100)
+        os.write(1, b"\xff\xfe" * 1000)
+        return honest(a, b)
+
+    return run
+
+
+@kernel(op="spmm")
+def rogue_wrong(a, b):
+    """Off by a thousandth."""
+    return lambda b: honest(a, b) + 1e-3
+
+
+@kernel(op="spmm")
+def rogue_zero(a, b):
+    """The fastest answer there is."""
+    return lambda b: torch.zeros(a.shape[0], b.shape[1])
+
+
+@kernel(op="spmm")
+def rogue_nan(a, b):
+    """Not a number."""
+    return lambda b: honest(a, b) * torch.nan
+
+
+@kernel(op="spmm")
+def rogue_shape(a, b):
+    """Transposed."""
+    return lambda b: honest(a, b).t()
+
+
+@kernel(op="spmm")
+def rogue_cached(a, b):
+    """Keeps the answer it gave first."""
+    kept = {}
+    return lambda b: kept.setdefault("answer", honest(a, b)).clone()
+
+
+@kernel(op="spmm")
+def rogue_prepared_answer(a, b):
+    """Works the answer out in prepare."""
+    answer = honest(a, b)
+    return lambda b: answer.clone()
+
+
+@kernel(op="spmm")
+def rogue_lazy(a, b):
+    """Writes its answer once and then never again."""
+    out, written = torch.empty(a.shape[0], b.shape[1]), []
+
+    def run(b):
+        if not written:
+            out.copy_(honest(a, b))
+            written.append(True)
+        return out
+
+    return run
+
+
+@kernel(op="spmm")
+def rogue_exit(a, b):
+    """Leaves politely."""
+    return lambda b: sys.exit(0)
+
+
+@kernel(op="spmm")
+def rogue_exit_hard(a, b):
+    """Leaves at once, saying all is well."""
+    return lambda b: os._exit(0)
+
+
+@kernel(op="spmm")
+def rogue_raises(a, b):
+    """Has a bug."""
+    return lambda b: 1 / 0
+
+
+@kernel(op="spmm")
+def rogue_boast(a, b):
+    """Claims half the work."""
+    return Prepared(lambda b: honest(a, b), executed=a.nonzeros * b.shape[1])
+
+
+@kernel(op="spmm")
+def rogue_picky(a, b):
+    """Returns nothing that can be called."""
+    return 42
+
+
+@kernel(op="spmm", isa=("quantum",))
+def rogue_refused(a, b):
+    """Wants what no machine has."""
+    raise AssertionError("a refused kernel was prepared")
+
+
+OUTCOMES = {
+    "rogue_none": "ok",
+    "rogue_segfault": "broken",
+    "rogue_hang": "timeout",
+    "rogue_hang_in_prepare": "timeout",
+    "rogue_terabyte": "memory",
+    "rogue_terabyte_numpy": "memory",
+    "rogue_garbage": "ok",
+    "rogue_wrong": "wrong",
+    "rogue_zero": "wrong",
+    "rogue_nan": "wrong",
+    "rogue_shape": "wrong",
+    "rogue_cached": "wrong",
+    "rogue_prepared_answer": "wrong",
+    "rogue_lazy": "wrong",
+    "rogue_exit": "broken",
+    "rogue_exit_hard": "broken",
+    "rogue_raises": "broken",
+    "rogue_boast": "broken",
+    "rogue_picky": "broken",
+    "rogue_refused": "refused",
+}

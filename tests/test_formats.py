@@ -1,0 +1,85 @@
+"""Formats: nothing is lost on the way there and back, and their bytes are counted."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suite.case import case
+from suite.formats import dense
+from suite.formats.bsr import bsr, too_large, unbsr
+from suite.formats.tiled import tiled, untiled
+from suite.patterns.block import Block
+from suite.patterns.unstructured import Unstructured
+from suite.sparse import Sparse, from_positions
+
+SIZES = st.integers(1, 40)
+SIDES = st.integers(1, 20)
+
+
+@st.composite
+def matrices(draw):
+    """Any mask; values of every sign, -0.0 among them."""
+    m, k, seed = draw(SIZES), draw(SIZES), draw(st.integers(0, 2**16))
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.random((m, k)) < draw(st.sampled_from((0.0, 0.1, 0.5, 1.0)))).nonzero()
+    values = torch.from_numpy(rng.standard_normal(len(rows))).to(
+        draw(st.sampled_from((torch.float32, torch.bfloat16)))
+    )
+    values[::5] = -0.0
+    return from_positions(np.searchsorted(rows, np.arange(m + 1)), columns, values, (m, k), Unstructured(0.5))
+
+
+def same(one: Sparse, other: Sparse) -> bool:
+    """Bit by bit: -0.0 is not 0.0."""
+    values = one.values.dtype == other.values.dtype and one.values.double().numpy().tobytes()
+    return (
+        one.shape == other.shape
+        and torch.equal(one.starts, other.starts)
+        and torch.equal(one.columns, other.columns)
+        and values == other.values.double().numpy().tobytes()
+    )
+
+
+@settings(deadline=None)
+@given(matrices(), st.integers(1, 50))
+def test_tiles_lose_nothing(a, depth):
+    made = tiled(a, depth)
+    assert same(untiled(made, a.pattern), a)
+    assert made.value_bytes == a.values.nbytes
+    assert made.metadata_bytes == 2 * a.nonzeros + 4 * (made.tiles * a.shape[0] + 1)
+
+
+def test_columns_of_a_deep_tile_take_four_bytes():
+    a = from_positions(np.array([0, 2]), np.array([3, 70_000]), torch.ones(2), (1, 70_001), Unstructured(0.5))
+    assert tiled(a, 70_001).columns.dtype == torch.int32
+    assert tiled(a, 2**16).columns.dtype == torch.uint16
+    assert same(untiled(tiled(a, 70_001), a.pattern), a)
+
+
+@settings(deadline=None)
+@given(matrices(), SIDES, SIDES)
+def test_blocks_lose_nothing(a, height, width):
+    made = bsr(a, height, width)
+    assert same(unbsr(made, a.pattern), a)
+    assert made.value_bytes == len(made.columns) * height * width * a.dtype.itemsize
+    assert made.metadata_bytes == 4 * (len(made.starts) + len(made.columns))
+    assert all(size % unit == 0 for size, unit in zip(made.padded, (height, width), strict=True))
+
+
+def test_a_dense_form_over_the_limit_is_refused_with_both_sizes():
+    large = case("spmm", Unstructured(0.9), m=2**15, k=2**14, n=1)
+    assert dense.too_large(large) == ["needs the dense form, which takes 2 GiB; the limit is 1 GiB"]
+    assert not dense.too_large(case("spmm", Unstructured(0.9), "bfloat16", m=2**15, k=2**14, n=1))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"),
+    [(Unstructured(0.9), True), (Unstructured(0.9999), False), (Block(16, 16, 0.9), False)],
+    ids=str,
+)
+def test_blocks_are_refused_by_what_they_may_fill(pattern, refused):
+    reasons = too_large(case("spmm", pattern, m=2**15, k=2**14, n=1))
+    assert bool(reasons) == refused
+    assert all("blocks of 16x16" in one and "the limit is 1 GiB" in one for one in reasons)

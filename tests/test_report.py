@@ -1,0 +1,180 @@
+"""Report: pages from any file, however little is in it, with everything in them escaped."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from lines import grid, header, line, write
+from msgspec.structs import replace
+
+from suite import figures, frame, report
+from suite.registry import Unusable, discover
+from suite.report import REPORTS
+from suite.svg import svg
+
+HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
+
+
+class Strict(HTMLParser):
+    """Counts what opens and closes."""
+
+    void = frozenset({"meta", "link", "br", "path", "use", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.void:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.stack.pop() == tag
+
+
+def pages(folder: Path, *lines, name: str = "run.jsonl") -> dict[str, str]:
+    index = report.write([write(folder / name, *lines)], folder / "site")
+    assert index == folder / "site" / "index.html"
+    return {file.stem: file.read_text() for file in (folder / "site").glob("*.html")}
+
+
+FILES = {
+    "usual": list(grid()),
+    "one visit": list(grid(visits=1)),
+    "one sparsity": list(grid(sparsities=(0.9,))),
+    "empty": [header()],
+    "no header": list(grid())[2:],
+    "no ceilings": [one for one in grid() if one.__class__.__name__ != "Ceilings"],
+    "only refused": [header(), line(outcome="refused", note="needs a GPU")],
+    "only dense": [header(), line(dense=True, seconds=[1e-3])],
+    "only sparse": [header(), line(seconds=[1e-3])],
+    "from a matrix": [header(), line(pattern="given", data="a.mtx-01234567", seconds=[1e-3] * 3)],
+    "without sparsity": [header(), replace(line(pattern="given", seconds=[1e-3] * 3), sparsity=None)],
+}
+
+
+@pytest.mark.parametrize("lines", FILES.values(), ids=FILES)
+def test_every_file_has_sound_pages(lines: list, tmp_path: Path) -> None:
+    for text in pages(tmp_path, *lines).values():
+        page = Strict()
+        page.feed(text)
+        assert not page.stack
+        assert len(page.ids) == len(set(page.ids))
+        assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
+
+
+def test_an_empty_file_says_that_nothing_was_measured(tmp_path: Path) -> None:
+    made = pages(tmp_path, header())
+    assert list(made) == ["index"] and "Nothing was measured" in made["index"]
+
+
+def test_the_index_answers_first_and_tells_what_is_missing(tmp_path: Path) -> None:
+    file = write(tmp_path / "run.jsonl", *grid(), line(seconds=[-1.0]))
+    with file.open("ab") as more:
+        more.write(b'{"kind":"result","dev')
+    text = report.write([file], tmp_path / "site").with_name("index.html").read_text()
+    assert text.index("83\N{NO-BREAK SPACE}%") < text.index("What was measured")
+    assert re.search(r"<strong>2 of 3</strong>", text)
+    assert "74 ok, 2 refused, 1 wrong, 1 timeout." in text
+    assert ">8</td>" in text  # left out
+    assert "last line is torn" in text and "a time is not positive" in text
+    assert "not measured: no scores of the layers that were timed" in text
+    assert 'href="workload-transformer.html"' in text
+
+
+def test_a_workload_has_its_crossovers_figures_failures_and_commands(tmp_path: Path) -> None:
+    text = pages(tmp_path, *grid())["workload-transformer"]
+    assert text.count("<svg") == text.count("<figcaption>") == 3 + 3
+    assert text.count('<code class="command"') == 18 * 4 + 6 + 3
+    for words in (
+        "no answer after 60 s",
+        "needs amx_bf16",
+        "3e+04 times",
+        "no sparse kernel for bfloat16 here",
+    ):
+        assert words in text
+    assert "--case spmm/m=1024,k=1024,n=64/unstructured@0.5/float32/seed=0 --kernels spmm_blocked" in text
+
+
+def test_what_was_not_measured_is_never_zero(tmp_path: Path) -> None:
+    text = pages(tmp_path, *grid(visits=1))["workload-transformer"]
+    assert "nan" not in re.sub(r"<[^>]*>", "", text).lower() and "0.00 J" not in text
+
+
+@pytest.mark.parametrize(
+    "where", ["note", "kernel", "workload", "data", "device", "pattern", "case", "energy_note", "throttle"]
+)
+def test_hostile_words_are_only_words(where: str, tmp_path: Path) -> None:
+    given = {"note": "fine"} | {where: HOSTILE}
+    lines = [line(outcome="refused", sparsity=0.5, **given)]
+    for sparsity in (0.5, 0.9):
+        timed = given | {"note": "", "sparsity": sparsity}
+        lines.append(line(seconds=[1e-3] * 4, **timed))
+        lines.append(line(seconds=[2e-3] * 4, **(timed | {"kernel": "dense", "dense": True})))
+    made = pages(tmp_path, header(libraries={HOSTILE: HOSTILE}), *lines)
+    assert len(made) == 2
+    for name, text in made.items():
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
+        assert text.count("<script") == 1 and "alert(1)</script>" not in text
+        page = Strict()
+        page.feed(text)
+        assert not page.stack
+    assert "{{ 7 * 7 }}" in made["index"]
+
+
+def test_the_same_lines_are_the_same_pages(tmp_path: Path) -> None:
+    assert pages(tmp_path / "a", *grid()) == pages(tmp_path / "b", *grid())
+
+
+def test_two_runs_state_their_agreement(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{seed}.jsonl", *grid(seed)) for seed in (1, 2)]
+    text = report.write(files, tmp_path / "site").read_text()
+    assert "Two runs of commit c0ffee5 on made-up (1.jsonl and 2.jsonl)" in text
+
+
+def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match=r"no results file 'nowhere\.jsonl'\. `sparsemark run` writes one\."):
+        report.write(["nowhere.jsonl"], tmp_path)
+
+
+def test_every_report_has_its_template_and_says_what_it_is() -> None:
+    discover(folders=("reports",))
+    assert {"index", "workload"} <= set(REPORTS)
+    for one in REPORTS.values():
+        assert one.template.is_file() and one.about.endswith((".", "?"))
+
+
+def test_a_report_from_elsewhere_is_a_file_and_its_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "counts.py"
+    plugin.write_text(
+        "from suite.report import report\n@report\ndef counts(view):\n"
+        "    '''How many.'''\n    return {'rows': len(view.frame)}\n"
+    )
+    plugin.with_suffix(".html").write_text(
+        '{% extends "layout.html" %}{% block body %}<p>{{ rows }} rows</p>{% endblock %}'
+    )
+    discover(folders=("reports",))
+    monkeypatch.setattr(report, "REPORTS", dict(REPORTS))
+    discover([plugin], folders=("reports",))
+    assert "78 rows" in pages(tmp_path, *grid())["counts"]
+
+
+@pytest.mark.parametrize("draw", [figures.speed_up, figures.realised, figures.roofline, figures.break_even])
+def test_figures_are_text_in_the_pages_colours_and_always_the_same(draw, tmp_path: Path) -> None:
+    made = frame.read(write(tmp_path / "run.jsonl", *grid()))
+    one, again = (svg(draw(made), "a", 'says "<"') for _ in range(2))
+    assert one == again
+    assert "<text" in one and "currentColor" in one and "var(--series-1" in one
+    assert 'role="img" aria-label="says &quot;&lt;&quot;"' in one and "<metadata" not in one
+    assert "nothing to show" in svg(draw(made.iloc[:0]), "b", "")

@@ -1,0 +1,192 @@
+"""Runs in real child processes: whatever a kernel does costs one line; whatever happens to a run, its file is fit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rogues import OUTCOMES
+
+from suite.record import read
+
+ROGUES = Path(__file__).parent / "rogues.py"
+CASE = "spmm/m=64,k=96,n=8/unstructured@0.5/float32/seed=0"
+
+
+def sparsemark(*words, **more):
+    return subprocess.run(
+        (sys.executable, "-m", "suite", *map(str, words)), capture_output=True, text=True, timeout=300, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def rogue_run(tmp_path_factory):
+    """Every rogue in two visits."""
+    file = tmp_path_factory.mktemp("rogues") / "run.jsonl"
+    done = sparsemark(
+        "run", "--case", CASE, "--plugin", ROGUES, "--kernels", "rogue_*", "--out", file,
+        "--extent", "smoke", "--visits", 2, "--limit", "2s",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return read(file)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_each_rogue_gets_its_outcome(rogue_run, name):
+    lines = [line for line in rogue_run.results if line.kernel == name]
+    assert lines
+    for line in lines:
+        assert line.outcome == OUTCOMES[name], line.note
+        assert line.note or line.outcome == "ok"
+        assert bool(line.seconds) == (line.outcome == "ok")
+
+
+def test_no_line_is_lost_or_doubled(rogue_run):
+    assert not rogue_run.faults and not rogue_run.torn
+    assert max(Counter(line.key for line in rogue_run.results).values()) == 1
+    for name, outcome in OUTCOMES.items():
+        expected = 2 if outcome == "ok" else 1  # what failed once is not tried in the second visit
+        assert sum(line.kernel == name for line in rogue_run.results) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rogue_segfault", "SIGSEGV"),
+        ("rogue_hang", "longer than 2 s"),
+        ("rogue_wrong", "times the error float32 allows"),
+        ("rogue_shape", "the answer is 8 x 64, should be 64 x 8"),
+        ("rogue_cached", "other live operands"),
+        ("rogue_exit_hard", "status 0"),
+        ("rogue_raises", "ZeroDivisionError"),
+        ("rogue_boast", "fewer than the"),
+        ("rogue_refused", "needs quantum"),
+    ],
+)
+def test_the_note_says_what_happened(rogue_run, name, says):
+    notes = [line.note for line in rogue_run.results if line.kernel == name and line.case == CASE]
+    assert says in notes[0]
+
+
+def test_the_sweep_goes_on_and_a_deadly_kernel_is_not_tried_forever(tmp_path):
+    file = tmp_path / "run.jsonl"
+    words = ("run", "--case", *IDS, "--plugin", ROGUES, "--kernels", "rogue_[ns]*", "--out", file, "--visits", 1)
+    assert sparsemark(*words).returncode == 0
+    found = read(file)
+    outcomes = {name: [line.outcome for line in found.results if line.kernel == name] for name in OUTCOMES}
+    assert outcomes["rogue_none"] == ["ok"] * 5
+    assert outcomes["rogue_nan"] == outcomes["rogue_shape"] == ["wrong"] * 5
+    assert outcomes["rogue_segfault"] == ["broken"] * 3 + ["refused"] * 2
+
+
+def begin(file, *more):
+    """A run of some length, as a process to be killed."""
+    words = (sys.executable, "-m", "suite", *RUN, "--out", str(file), *more)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+IDS = [f"spmm/m=64,k=96,n={n}/unstructured@0.5/float32/seed=0" for n in (1, 2, 3, 4, 5)]
+RUN = ("run", "--case", *IDS, "--plugin", str(ROGUES), "--kernels", "rogue_[ngw]*", "--extent", "smoke", "--visits", "2")
+WHOLE = 5 * (2 + 2 + 1 + 1)  # none and garbage twice, nan and wrong once
+
+
+def wait_for_lines(file, count):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if file.exists() and file.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the run writes nothing")
+
+
+@pytest.mark.parametrize("moment", [1, 7, 25])
+def test_a_killed_run_resumes_to_a_complete_file(tmp_path, moment):
+    file = tmp_path / "run.jsonl"
+    running = begin(file)
+    wait_for_lines(file, moment)
+    time.sleep(random.random() * 0.2)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    before = read(file)
+    assert not before.faults
+    with file.open("ab") as torn:
+        torn.write(b'{"kind":"result","device":"x","wor')  # what a kill inside a write leaves
+    assert read(file).torn
+    done = sparsemark(*RUN, "--out", file, "--resume")
+    assert done.returncode == 0, done.stderr
+    after = read(file)
+    assert not after.faults and not after.torn
+    assert max(Counter(line.key for line in after.results).values()) == 1  # nothing was measured twice
+    assert len(after.results) == WHOLE
+    assert [line for line in before.results] == after.results[: len(before.results)]
+
+
+def test_children_die_with_their_parent(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    file = tmp_path / "run.jsonl"
+    words = ("run", "--case", CASE, "--plugin", str(ROGUES), "--kernels", "rogue_hang", "--out", str(file))
+    running = subprocess.Popen((sys.executable, "-m", "suite", *words), stderr=subprocess.DEVNULL)
+    wait_for_lines(file, 1)
+    end = time.monotonic() + 30
+    while not (children := psutil.Process(running.pid).children()) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert children and not alive
+
+
+def test_ctrl_c_ends_cleanly(tmp_path):
+    file = tmp_path / "run.jsonl"
+    words = (sys.executable, "-m", "suite", *RUN, "--out", str(file))
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_lines(file, 4)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "--resume" in said and "Traceback" not in said
+    found = read(file)
+    assert not found.faults and not found.torn
+
+
+def test_resume_refuses_another_commit_and_another_device(tmp_path):
+    file = tmp_path / "run.jsonl"
+    assert sparsemark(*RUN, "--out", file, "--budget", "0.1").returncode == 0
+    header, *rest = file.read_text().splitlines(keepends=True)
+    for field, value, says in (("commit", "feedface", "Go back to that commit"), ("devices", {}, "another device")):
+        other = tmp_path / f"{field}.jsonl"
+        other.write_text(json.dumps({**json.loads(header), field: value}) + "\n" + "".join(rest))
+        done = sparsemark(*RUN, "--out", other, "--resume")
+        assert done.returncode == 2
+        assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_budget_is_kept_and_leaves_something_of_everything_it_reached(tmp_path):
+    file = tmp_path / "run.jsonl"
+    began = time.monotonic()
+    done = sparsemark("run", "unstructured", "--kernels", "spmm_dense_mm", "--out", file, "--budget", "10s")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 10 + 20  # imports and the table come on top
+    found = read(file)
+    visits = Counter(line.case for line in found.results if line.outcome == "ok")
+    assert visits and set(visits.values()) <= {2, 3}
+
+
+def test_threads_are_pinned_and_recorded(rogue_run):
+    recorded = {line.threads for line in rogue_run.results}
+    assert recorded == {rogue_run.run.options["threads"]}
+    assert max(recorded) <= len(os.sched_getaffinity(0))
+
+
+def test_energy_is_measured_or_says_why_not(rogue_run):
+    for line in rogue_run.results:
+        if line.outcome == "ok":
+            assert line.joules_counter is not None or line.energy_note

@@ -1,0 +1,47 @@
+"""Weights pruned N:M and V:N:M, the patterns sparse tensor cores were built for."""
+
+from itertools import product
+
+from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, TOKENS
+
+from suite.case import case
+from suite.patterns.n_of_m import NofM
+from suite.patterns.v_n_of_m import VNofM
+from suite.workload import workload
+
+GROUPS = (NofM(2, 4), NofM(1, 8), NofM(1, 4), NofM(1, 16), NofM(2, 8))
+BANDS = (VNofM(64, 2, 8), VNofM(64, 2, 16), VNofM(128, 2, 32), VNofM(16, 2, 8))
+
+
+@workload(version=1, ids=("sr-ste", "pgf-nm", "maskllm", "cast", "bdwp-sat"))
+def nm(extent):
+    """Layers of language models kept 2:4, sparser N:M, and V:N:M."""
+    yield from {"smoke": smoke, "default": default, "full": full}[extent]()
+
+
+def smoke():
+    """Seconds."""
+    for pattern in (NofM(2, 4), VNofM(64, 2, 8)):
+        yield case("spmm", pattern, m=1024, k=1024, n=64)
+
+
+def default():
+    """The anchor layer: every N:M at a small batch, the two ends of the line in the other regimes."""
+    m, k = ANCHOR
+    for pattern in GROUPS:
+        yield case("spmm", pattern, m=m, k=k, n=64)
+    for n, pattern in product((1, 512), GROUPS[:2]):
+        yield case("spmm", pattern, m=m, k=k, n=n)
+    yield case("spmm", NofM(2, 4), "bfloat16", m=m, k=k, n=64)
+    for pattern in BANDS[:2]:
+        yield case("spmm", pattern, m=m, k=k, n=64)
+
+
+def full():
+    """Every pattern on the anchor at every number of tokens, then on every layer of the models."""
+    m, k = ANCHOR
+    for pattern, dtype, n in product((*GROUPS, *BANDS), DTYPES, TOKENS):
+        yield case("spmm", pattern, dtype, m=m, k=k, n=n)
+    layers = [shape for shape in dict.fromkeys(LLM.values()) if shape != ANCHOR]
+    for (m, k), pattern, dtype, n in product(layers, (*GROUPS, *BANDS), DTYPES, FEW_TOKENS):
+        yield case("spmm", pattern, dtype, m=m, k=k, n=n)
