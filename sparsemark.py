@@ -3,7 +3,7 @@
     from sparsemark import kernel, Prepared            # a plug-in registers a kernel
     import sparsemark
     sparsemark.read("results/.../run.jsonl")           # a tidy DataFrame: median, low, high, speed-up
-    sparsemark.run(case, kernels=[f])                  # a function from a cell, measured beside the registry's
+    sparsemark.run(case, kernels=[f])                  # a function from a cell, beside the dense kernels
     sparsemark.plot.speed_up(frame)                    # matplotlib figures
 
 Everything else is `suite`'s own business and may change.

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from suite.answers import QUESTIONS, place
+from suite.answers import QUESTIONS, causes, place
 from suite.report import page_of, report
 
 
@@ -11,9 +11,6 @@ def index(view):
     """Per pattern and regime: is sparse faster, from where on, and can the numbers be trusted?"""
     frame = view.frame
     timed = frame[frame["visits"] > 0]
-    disturbances = Counter(
-        cause for text in timed["disturbed"] for cause in {kind(part) for part in text.split("; ") if part}
-    )
     return {
         "devices": devices(view),
         "tables": tables(view.answers),
@@ -27,7 +24,7 @@ def index(view):
         "outcomes": Counter(frame["outcome"]).most_common(),
         "superseded": frame.attrs["superseded"],
         "disturbed": int((timed["disturbed"] != "").sum()),
-        "disturbances": disturbances.most_common(),
+        "disturbances": causes(timed).most_common(),
         "above": int(timed["above_bound"].sum()),
         "one_sample": int(timed["one_sample"].sum()),
         "agreements": view.agreements,
@@ -50,10 +47,11 @@ def facts(about):
     """What of a fingerprint fits into a line."""
     told = {**about, **about.get("fingerprint", {})}
     return [
-        f"{name.replace('_gib', ' (GiB)').replace('_', ' ')} {value}"
+        name if value is True else f"{name.replace('_gib', ' (GiB)').replace('_', ' ')} {value}"
         for name, value in told.items()
         if name not in ("name", "model", "family", "kind")
         and isinstance(value, int | float | str)
+        and value is not False
         and len(str(value)) <= 40
     ]
 
@@ -103,21 +101,6 @@ def run(one):
         "torn": one.torn,
         "faults": [f"line {fault.line}: {fault.says}" for fault in one.faults],
     }
-
-
-def kind(cause):
-    """A disturbance without its size."""
-    for word, says in (
-        ("processes", "other processes on the cores"),
-        ("guests", "other guests on the machine"),
-        ("clock", "a changing clock"),
-        ("interval", "an interval wider than ±10 %"),
-        ("throttled", "throttling"),
-        ("visits", "a visit that failed"),
-    ):
-        if word in cause:
-            return says
-    return cause
 
 
 def workloads(view):

@@ -86,7 +86,7 @@ def section(number, about, found):
         "device": device,
         "dtype": dtype,
         "cache": cache,
-        "line": line,
+        "pattern": line if line.startswith(found[0].family) else f"{found[0].family} ({line})",
         "groups": found,
         "wins": sum(one.verdict is True for one in found),
         "shown": curves[:AT_ONCE],

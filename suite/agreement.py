@@ -26,7 +26,7 @@ class Agreement:
         if not self.rows:
             return f"{pair} cannot be compared: no kernel has intervals in both."
         return (
-            f"{pair}: the 95 % intervals overlap for {self.agreeing / self.rows:.0%} "
+            f"{pair}: the 95 % intervals overlap for {100 * self.agreeing / self.rows:.0f} % "
             f"of the {self.rows} kernels and cases both have."
         )
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from statistics import geometric_mean, median
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -16,11 +16,11 @@ from rich.text import Text
 
 from suite import units
 from suite.case import REGIMES
-from suite.crossover import Crossover, Point, crossover
+from suite.crossover import Crossover
+from suite.curves import Group, Verdict, groups
 from suite.frame import Rows
 from suite.units import count, percent, times
 
-GROUP = ["device", "workload", "op", "line", "sizes", "dtype", "scope", "cache", "threads", "data"]
 CELL = ["device", "dtype", "cache", "family", "regime"]
 
 QUESTIONS = {
@@ -34,39 +34,16 @@ QUESTIONS = {
 
 NO_SCORES = "not measured: no scores of the layers that were timed"
 
+CAUSES = {  # -> the word that tells it in a row's `disturbed`
+    "wide intervals": "interval",
+    "other processes": "processes",
+    "other guests of the machine": "guests",
+    "a changing clock": "clock",
+    "throttling": "throttled",
+    "failed visits": "failed",
+}
+
 ORDER = [regime for _, regime in REGIMES]
-
-Verdict = bool | None
-"""Faster, not faster, or not known."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """One curve: the same work at several sparsities, and where it crosses dense."""
-
-    device: str
-    workload: str
-    op: str
-    line: str  # the pattern without its sparsity: "block16x32", "N:M"
-    family: str
-    sizes: str
-    regime: str
-    dtype: str
-    cache: str
-    data: str
-    crossover: Crossover
-    points: tuple[Point, ...]
-    missing: tuple[str, ...]  # sparsities that were tried, but have no speed-up
-    rows: Rows
-
-    @property
-    def best(self) -> Point | None:
-        return max(self.points, key=lambda point: point.speed_up, default=None)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether any sparsity is clearly faster. With one visit the value has to do."""
-        return any(point.side > 0 for point in self.points) if self.points else None
 
 
 @dataclass(frozen=True)
@@ -86,66 +63,6 @@ class Answer:
     joules: str
     accuracy: str
     trust: str
-
-
-def groups(frame: pd.DataFrame) -> list[Group]:
-    """Every curve, in the order of the lines."""
-    return [group(rows) for _, rows in frame.groupby(GROUP, sort=False, dropna=False)]
-
-
-def group(rows: Rows) -> Group:
-    """The curve of rows that differ in kernel, sparsity and seed alone."""
-    first = rows.iloc[0]
-    winners = rows[~rows["dense"] & rows["best"] & rows["speed_up"].notna() & rows["sparsity"].notna()]
-    points = tuple(point(same) for _, same in winners.groupby(winners["sparsity"].round(4)))
-    reached = set(winners["case"])
-    missing = sorted(
-        {row.sparsity for row in rows.itertuples() if row.case not in reached and pd.notna(row.sparsity)}
-    )
-    found = crossover(points) if points else unanswered(rows, first["dtype"])
-    about = {name: first[name] for name in (*GROUP, "family", "regime") if name not in ("threads", "scope")}
-    return Group(
-        **about,
-        crossover=found,
-        points=points,
-        missing=tuple(f"{percent(one)} %" for one in missing),
-        rows=rows,
-    )
-
-
-def point(rows: Rows) -> Point:
-    """Cases at the same sparsity (seeds, other N and M): geometric mean, and the widest bounds."""
-    low, high = rows["speed_up_low"], rows["speed_up_high"]
-    known = bool(low.notna().all())
-    return Point(
-        float(rows["sparsity"].mean()),
-        geometric_mean(rows["speed_up"]),
-        float(low.min()) if known else None,
-        float(high.max()) if known else None,
-    )
-
-
-def unanswered(rows: Rows, dtype: str) -> Crossover:
-    """Why a curve has no point."""
-    done, sparse = rows[rows["visits"] > 0], rows[~rows["dense"]]
-    if done["dense"].any() and not done["dense"].all():
-        return Crossover("no dense", "no dense line", doubt="dense and sparse share no case and visit")
-    if not done[~done["dense"]].empty:
-        return Crossover(
-            "no dense", "no dense line", doubt=reasons(rows[rows["dense"]]) or "no dense kernel was run"
-        )
-    return Crossover(
-        "no sparse",
-        f"no sparse kernel for {dtype} here",
-        doubt=reasons(sparse) or "none was run on these cases",
-    )
-
-
-def reasons(rows: Rows) -> str:
-    """Why rows have no times: the commonest of their notes first, each once."""
-    failed = rows[rows["outcome"] != "ok"]
-    said = Counter(f"{row.kernel} {row.outcome}: {row.note}" for row in failed.itertuples())
-    return "; ".join(text for text, _ in said.most_common(3)) + ("; and more" if len(said) > 3 else "")
 
 
 def answers(frame: pd.DataFrame) -> list[Answer]:
@@ -171,11 +88,11 @@ def place(regime: str) -> int:
 def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
     """The six answers for the groups of a cell."""
     rows = pd.concat([one.rows for one in found])
-    verdicts = [one.verdict for one in found if one.verdict is not None]
+    verdicts = {one.verdict for one in found if one.points}
     return Answer(
         **cell,
         sizes=len(found),
-        verdict=any(verdicts) if verdicts else None,
+        verdict=True if True in verdicts else False if False in verdicts and None not in verdicts else None,
         faster=faster(found),
         since=since(found),
         break_even=break_even(rows),
@@ -187,23 +104,27 @@ def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
 
 def faster(found: Sequence[Group]) -> str:
     """(1) The speed-up at the sparsity that has most of it."""
-    able = [(one.best, one.verdict) for one in found if one.best]
+    able = [one for one in found if one.points]
     if not able:
         return f"not known: {'; '.join(dict.fromkeys(one.crossover.doubt for one in found))}"
-    wins = sum(bool(verdict) for _, verdict in able)
+    says = {True: "yes, up to", False: "no, at most", None: "not clear, at best"}
+    bests = [one.best for one in able if one.best]
     if len(found) == 1:
-        best = able[0][0]
-        size = times(best.speed_up)
+        (best,) = bests
         band = (
             "one visit: no interval"
             if best.low is None
             else f"{times(best.low)[:-1]}-{times(best.high or 0)[:-1]}"
         )
-        return f"{'yes, up to' if wins else 'no, at most'} {size} ({band}) at {percent(best.sparsity)} %"
-    ends = span([best.speed_up for best, _ in able], times)
-    if not wins:
-        return f"no, at most {ends} in {of(len(able), found)}"
-    return f"{'yes' if wins == len(found) else 'partly'}, in {of(wins, found)}: up to {ends}"
+        return f"{says[able[0].verdict]} {times(best.speed_up)} ({band}) at {percent(best.sparsity)} %"
+    counts = Counter(one.verdict for one in able)
+    said = [
+        f"{word} in {of(counts[verdict], found)}"
+        for verdict, word in ((True, "yes"), (None, "not clear"), (False, "no"))
+        if counts[verdict]
+    ]
+    said += [f"not known in {of(len(found) - len(able), found)}"] if len(able) < len(found) else []
+    return f"{', '.join(said)}: at best {span([best.speed_up for best in bests], times)}"
 
 
 def since(found: Sequence[Group]) -> str:
@@ -260,7 +181,7 @@ def joules(rows: Rows) -> str:
     share = measured["joules_saved"] / (measured["joules"] + measured["joules_saved"])
     saved = span(list(measured["joules_saved"]), units.joules)
     cases = "" if len(measured) == 1 else f", {len(measured)} cases"
-    return f"{span(list(share), lambda one: f'{one:.0%}')} ({saved} a call{cases})"
+    return f"{span(list(share), lambda one: f'{100 * one:.0f} %')} ({saved} a call{cases})"
 
 
 def trust(rows: Rows) -> str:
@@ -274,14 +195,23 @@ def trust(rows: Rows) -> str:
     elif once := int((timed["visits"] == 1).sum()):
         said.append(f"{once} of {len(timed)} lines have one visit only")
     disturbed = int((timed["disturbed"] != "").sum())
+    by = ", ".join(cause for cause, _ in causes(timed).most_common())
     said.append(
-        f"{disturbed} of {len(timed)} lines disturbed" if disturbed else f"{len(timed)} lines, none disturbed"
+        f"{disturbed} of {len(timed)} lines disturbed: {by}"
+        if disturbed
+        else f"{len(timed)} lines, none disturbed"
     )
     if above := int(timed["above_bound"].sum()):
         said.append(f"{above} above the roofline")
     if lone := int(timed["one_sample"].sum()):
         said.append(f"{lone} with one sample only")
     return "; ".join(said)
+
+
+def causes(rows: Rows) -> Counter[str]:
+    """What disturbed rows, sizes aside, and how many of them."""
+    said = (part for text in rows["disturbed"] for part in {*text.split("; ")} if part)
+    return Counter(next((cause for cause, word in CAUSES.items() if word in part), part) for part in said)
 
 
 def same(texts: Iterable[str]) -> bool:

@@ -39,7 +39,7 @@ def question(case: Case, operands: Operands) -> Question:
 
 
 def check(answer: Any, question: Question) -> float:
-    """The worst error, as a fraction of what rounding may cost. Raises Wrong above 1, or for a wrong shape."""
+    """The worst error, as a fraction of what rounding may cost. Raises Wrong above 1 or for a wrong shape."""
     answer = copied(answer, question.case)
     expected, allowed = question.expected, question.allowed
     if answer.shape != expected.shape:

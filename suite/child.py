@@ -1,7 +1,7 @@
 """Child: the process that measures. It can crash, hang or be killed; its parent then starts another.
 
-`python -P -m suite.child JOB` reads a Job and writes events, one JSON line each, to the job's pipe: result and
-ceilings lines as they will stand in the file, and the number of each case that is done.
+`python -P -m suite.child JOB` reads a Job and writes events, one JSON line each, to the job's pipe: result
+and ceilings lines as they will stand in the file, and the number of each case that is done.
 """
 
 import contextlib

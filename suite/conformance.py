@@ -7,7 +7,7 @@ as soon as it is registered: its examples follow from its fields.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
-from itertools import product
+from itertools import chain, product
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from suite.check import Question, Wrong, check, poison, question
 from suite.device import Device
 from suite.flush import ranges
 from suite.kernel import Kernel, Prepared, prepared
-from suite.op import OPS, Operands, make_checked
+from suite.op import OPS, Operands, make_operands
 from suite.pattern import PATTERNS, Pattern
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
@@ -109,8 +109,11 @@ def examples(kind: type[Pattern], shapes: Sequence[tuple[int, ...]]) -> Iterator
 
     rising, alike = tuple(2 ** (at + 1) for at in range(len(whole))), (16,) * len(whole)
     found = []
-    for units in dict.fromkeys((rising, alike, *product(range(1, SEARCHED), repeat=len(whole)))):
-        if len(found) < 2 and any(exists(made(units, [0.5] * len(real)), *shape[:2]) for shape in shapes):
+    for units in chain((rising, alike), product(range(1, SEARCHED), repeat=len(whole))):
+        if len(found) == 2:
+            break
+        tried = made(units, [0.5] * len(real))
+        if units not in found and any(exists(tried, *shape[:2]) for shape in shapes):
             found.append(units)
     for units, shares in product(found, product(SPARSITIES, repeat=len(real))):
         yield made(units, shares)
@@ -176,7 +179,7 @@ TWISTS: dict[str, Callable[[Operands], Operands]] = {
 @lru_cache(maxsize=1024)
 def posed(trial: Trial) -> Question:
     """The operands of a trial and the answer, shared by all kernels."""
-    operands = make_checked(trial.case)
+    operands = make_operands(trial.case)
     return question(trial.case, TWISTS[trial.twist](operands) if trial.twist else operands)
 
 

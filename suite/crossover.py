@@ -15,7 +15,7 @@ A point is clear when its interval excludes 1; with one visit there is none, and
     crosses more than once      clear points change sides twice, or from faster to slower: without zeros to
                                 skip no sparse kernel starts ahead, so such a curve must have risen before
     too noisy to say            the values lie on both sides of 1, or all above it, and no point is clear
-    at 50 %: 1.3x, faster       one sparsity was measured
+    at 50 %: 1.3x, faster       one sparsity was measured; "slower" or "no clear difference" where it is that
 """
 
 import math

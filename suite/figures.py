@@ -13,7 +13,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
 from suite.crossover import LEAST_DENSITY
 from suite.frame import Rows
@@ -22,7 +22,7 @@ from suite.units import percent
 INK = "#77767b"  # reads on white and on black; pages put the colour of their text in its place
 SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")
 MARKERS = "osD^vPX*"
-WIDTH, HEIGHT = 4.5, 3.2  # inches: a phone's width at which the letters keep their size
+WIDTH, HEIGHT, LEGEND_ROW = 4.5, 2.8, 0.2  # inches: a phone's width at which the letters keep their size
 
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
@@ -55,7 +55,12 @@ def speed_up(frame: pd.DataFrame, by: str = "kernel") -> Figure:
         axes.axhline(1, color=INK, linewidth=1)
         least, most = densities(frame)
         axes.plot(
-            [most, least], [1 / most, 1 / least], color=INK, linestyle=":", label="nominal, 1 / density"
+            [most, least],
+            [1 / most, 1 / least],
+            color=INK,
+            linestyle=":",
+            marker="_",
+            label="nominal, 1 / density",
         )
 
     return drawn(frame, "speed_up", "speed-up over best dense", by, frame_of, log=True)
@@ -78,7 +83,8 @@ def roofline(frame: pd.DataFrame, by: str = "kernel") -> Figure:
 
 def break_even(frame: pd.DataFrame, by: str = "kernel") -> Figure:
     """After how many calls a conversion has paid for itself; not drawn where it never does."""
-    return drawn(frame, "break_even", "calls until conversion pays", by, log=True)
+    whole = {name: frame[name].clip(lower=1) for name in ("break_even", "break_even_low", "break_even_high")}
+    return drawn(frame.assign(**whole), "break_even", "calls until conversion pays", by, log=True)
 
 
 def drawn(
@@ -106,12 +112,16 @@ def drawn(
         if column == "speed_up":
             ratio_axis(axes)
         elif log:
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}" if calls >= 1 else f"{calls:g}")
         axes.set_ylabel(says)
         if able.empty:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
-        elif len(axes.get_legend_handles_labels()[0]) > 1:
+        elif (named := len(axes.get_legend_handles_labels()[0])) > 1:
             figure.legend(loc="outside lower left", ncols=2)
+            figure.set_figheight(HEIGHT + LEGEND_ROW * ceil(named / 2))
         return figure
 
 
@@ -125,7 +135,10 @@ def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
     axes.plot(density, at[column], style, color=colour, marker=MARKERS[number % len(MARKERS)], label=name)
     if band:
         low, high = (at[end].where(at[end] < inf) for end in band)
-        axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
+        if len(at) == 1:  # a band has no width there
+            axes.vlines(density, low, high, color=colour, alpha=0.4)
+        else:
+            axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def densities(frame: Rows) -> tuple[float, float]:

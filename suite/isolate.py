@@ -1,5 +1,6 @@
 """Isolation: a child process measures; however it ends, its parent knows on which kernel and how."""
 
+import contextlib
 import os
 import select
 import signal
@@ -114,10 +115,8 @@ class Offspring:
         return f": {words[-1]}" if words else ""
 
     def _kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def close(self) -> None:

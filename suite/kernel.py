@@ -39,13 +39,17 @@ class Buffer:
     nbytes: int
 
 
+class Refused(Exception):
+    """What a prepare raises when only the operand itself shows that the kernel cannot take it."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A kernel ready to be timed.
 
     run(*live) -> answer: the timed call.
-    executed: the FLOPs it really issues, zeros included; a callable if known only after a run; None if closed.
-    values, metadata: bytes of the converted operand's values and of its indices, masks, padding; None if closed.
+    executed: the FLOPs it really issues, zeros included; a callable if known after a run; None if closed.
+    values, metadata: bytes of the converted operand's values, and of indices, masks, padding; None if closed.
     holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
     """

@@ -35,6 +35,7 @@ class Contender:
     call: Callable[[], Any]
     held: tuple[Any, ...] = ()  # its buffers and the live operands; its answer joins them at each call
     seconds: list[float] = field(default_factory=list)
+    recent: float = 0.0  # seconds of the call before, timed or not
     answer: Any = None  # of the last timed call
     spent: float = 0.0
     stopped: str | None = None
@@ -71,14 +72,12 @@ def race(
 
 def sample(one: Contender, device: Device, cache: str) -> float:
     """One timed call. An idle gap can double a call's time, so what precedes it follows without a pause."""
-    if not one.seconds or one.seconds[-1] < LONG:
+    if one.recent < LONG or cache == "hot":
         one.answer = one.call()
     if cache == "cold":
         device.flush((*one.held, one.answer))
-    elif one.seconds and one.seconds[-1] >= LONG:
-        one.answer = one.call()  # hot means straight after itself, however long it takes
-    seconds, one.answer = device.time(one.call)
-    return seconds
+    one.recent, one.answer = device.time(one.call)
+    return one.recent
 
 
 def verdict(one: Contender, effort: Effort) -> str | None:

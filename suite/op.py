@@ -67,13 +67,18 @@ def discover_parts() -> None:
             import_module(f"{folder}.{file.name}")
 
 
-def make_checked(case: Case) -> Operands:
-    """The operands of a case; a pattern that does not exist at these sizes is the user's mistake."""
+def faults(case: Case) -> list[str]:
+    """Why a case does not exist; empty if it does."""
     op = pick("op", case.op, OPS)
     if missing := [size for size in op.sizes if size not in case.extent]:
-        raise Unusable(f"{case}: {op.name} needs the sizes {', '.join(op.sizes)}; {missing[0]} is missing.")
+        return [f"{op.name} has the sizes {', '.join(op.sizes)}; {', '.join(missing)} is missing"]
     if bad := [f"{name}={size}" for name, size in case.sizes if size < 1]:
-        raise Unusable(f"{case}: sizes are at least 1, got {', '.join(bad)}.")
-    if not case.data and (faults := case.pattern.faults(case["m"], case["k"])):
-        raise Unusable(f"{case}: {'; '.join(faults)}.")
-    return op.make(case)
+        return [f"sizes are at least 1, got {', '.join(bad)}"]
+    return [] if case.data else case.pattern.faults(case["m"], case["k"])
+
+
+def make_operands(case: Case) -> Operands:
+    """The operands of a case; one that does not exist is the user's mistake."""
+    if wrong := faults(case):
+        raise Unusable(f"case {case}: {'; '.join(wrong)}.")
+    return OPS[case.op].make(case)

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from suite import sources
 from suite.case import DTYPES, Case, from_id
 from suite.kernel import KERNELS, Kernel
+from suite.op import faults
 from suite.pattern import parse
 from suite.registry import Unusable, pick
 from suite.workload import WORKLOADS, Workload
@@ -38,7 +39,7 @@ def plan(
     matrices: Sequence[str] = (),
     cases: Sequence[str] = (),
 ) -> list[Item]:
-    """Items in order. `axes` replaces an axis of every case that has it; `cases` are ids to measure as they are."""
+    """Items in order. `axes` replaces an axis of every case that has it; `cases` are ids, measured as they are."""
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
         label = chosen[0].name if workloads else ""
@@ -52,9 +53,12 @@ def plan(
     if not able:
         there = ", ".join(sorted(name for name, one in KERNELS.items() if one.on == device_kind))
         raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
-    if not cases:
+    if kernels == "*":  # naming a kernel is asking for it at any extent
         able = [one for one in able if extent in one.extents]
     items = [Item(name, case, fitting(case, able)) for name, case in ordered]
+    for item in items:
+        if wrong := faults(item.case):
+            raise Unusable(f"case {item.case}: {'; '.join(wrong)}.")
     items = [one for one in items if one.kernels]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")

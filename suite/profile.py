@@ -6,7 +6,7 @@ from time import perf_counter
 from suite.check import check, question
 from suite.device import Device
 from suite.kernel import KERNELS, prepared
-from suite.op import OPS, make_checked
+from suite.op import OPS, make_operands
 from suite.plan import Item
 from suite.registry import Unusable
 from suite.visit import ordered
@@ -18,13 +18,15 @@ def profile(items: Sequence[Item], device: Device, cache: str) -> int:
     """Check the answer, then call for five seconds and print how long a call took."""
     if len(items) != 1 or len(items[0].kernels) != 1:
         count = sum(len(item.kernels) for item in items)
-        raise Unusable(f"--profile takes one case and one kernel, this is {count}; narrow with --case, --kernels.")
+        raise Unusable(
+            f"--profile takes one case and one kernel, this is {count}; narrow with --case, --kernels."
+        )
     case, kernel = items[0].case, KERNELS[items[0].kernels[0]]
     if reasons := kernel.refusals(case, device):
         raise Unusable(f"{kernel} does not run {case} here: {'; '.join(reasons)}.")
     device.pin()
     op = OPS[case.op]
-    asked = question(case, make_checked(case))
+    asked = question(case, make_operands(case))
     operands = ordered(device.place(asked.operands), kernel, op.live)
     made = prepared(kernel, operands)
     live = tuple(operands[at] for at in op.live)

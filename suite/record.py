@@ -30,8 +30,8 @@ class Run(Line, tag="run"):
     started: str
     commit: str | None = None
     workloads: dict[str, int] = {}  # name -> version of its case set
-    planned: int | None = None  # result lines a complete run has
-    devices: dict[str, dict[str, Any]] = {}  # key -> kind, name, fingerprint
+    planned: int | None = None  # pairs of kernel and case that a complete run has
+    devices: dict[str, dict[str, Any]] = {}  # key -> kind, name and what its fingerprint holds
     libraries: dict[str, str] = {}
     plugins: list[dict[str, Any]] = []
     options: dict[str, Any] = {}
@@ -165,7 +165,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A results file as read: its lines, the faults of those that could not be, and whether its end was torn."""
+    """A results file as read: its lines, the faults of those that could not be, and if its end was torn."""
 
     file: Path
     run: Run | None
@@ -213,9 +213,8 @@ def faults_of(line: Any_Line) -> list[str]:
         said.append("a time is not positive")
     if line.joules_counter == 0 or line.joules_integral == 0:
         said.append("energy is 0; not measured is null")
-    if line.flops_executed is not None and line.flops_useful is not None:
-        if line.flops_executed < line.flops_useful:
-            said.append("fewer FLOPs executed than are useful")
+    if (line.flops_executed or line.flops_useful or 0) < (line.flops_useful or 0):
+        said.append("fewer FLOPs executed than are useful")
     return said
 
 

@@ -82,9 +82,9 @@ def origin(name: str, distribution: Distribution | None) -> dict[str, Any]:
     """Where a plug-in comes from, as the header of a run states it."""
     if distribution is None:
         return {"name": name}
-    about = distribution.metadata
-    license = about.get("License-Expression") or about.get("License")
-    return {"name": name, "distribution": about["Name"], "version": distribution.version, "license": license}
+    about = distribution.metadata.json
+    license = about.get("license_expression") or about.get("license")
+    return {"name": name, "distribution": about["name"], "version": distribution.version, "license": license}
 
 
 _discovered: set[str] = set()

@@ -23,7 +23,8 @@ from markupsafe import Markup
 
 from suite import record
 from suite.agreement import Agreement, agreements
-from suite.answers import Answer, Group, answers, groups
+from suite.answers import Answer, answers
+from suite.curves import Group, groups
 from suite.frame import tidy
 from suite.record import Recorded
 from suite.registry import Unusable, discover

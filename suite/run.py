@@ -103,7 +103,13 @@ class Running:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             workloads={name: WORKLOADS[name].version for name in names if name in WORKLOADS},
             planned=sum(len(item.kernels) for item in self.items),
-            devices={self.device.key: {"kind": self.device.kind, "name": self.device.name, **self.device.fingerprint()}},
+            devices={
+                self.device.key: {
+                    "kind": self.device.kind,
+                    "name": self.device.name,
+                    **self.device.fingerprint(),
+                }
+            },
             libraries=provenance.libraries(),
             plugins=list(registry.PLUGINS),
             options={
@@ -149,7 +155,9 @@ class Running:
             if self._strikes.get(name, 0) < STRIKES:
                 work.kernels.append(name)
             elif visit == 1:
-                why = Ending("refused", f"not tried: it ended its process on {STRIKES} other cases", None, None)
+                why = Ending(
+                    "refused", f"not tried: it ended its process on {STRIKES} other cases", None, None
+                )
                 self._record(self._failure(work, name, visit, why, why.note, metered))
         return work
 
@@ -261,7 +269,9 @@ class Running:
         order = [Item(workload, from_id(case), kernels) for (workload, case), kernels in chosen.items()]
         at = 0
         while at < len(order):
-            work = [(index, self._work(item, visit, metered=True)) for index, item in enumerate(order[at:], at)]
+            work = [
+                (index, self._work(item, visit, metered=True)) for index, item in enumerate(order[at:], at)
+            ]
             due = [(index, one) for index, one in work if one.kernels]
             if not due:
                 return

@@ -47,7 +47,9 @@ def interval(middle: float, low: float, high: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio to two digits or so: 0.77x, 1.3x, 12x, 140x."""
+    """A ratio to two digits or so: 0.0043x, 0.77x, 1.3x, 12x, 140x."""
+    if ratio < 0.0995:
+        return f"{ratio:.2g}x"
     return f"{ratio:.2f}x" if ratio < 0.995 else f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:,.0f}x"
 
 

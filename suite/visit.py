@@ -14,9 +14,9 @@ from suite.case import Case
 from suite.check import Question, Wrong, check, poison, question
 from suite.device import Device, Noise
 from suite.energy import Energy, meter_calls
-from suite.kernel import Kernel, Prepared, prepared
+from suite.kernel import Kernel, Prepared, Refused, prepared
 from suite.measure import Contender, Effort, race
-from suite.op import OPS, make_checked
+from suite.op import OPS, make_operands
 from suite.record import Outcome, Result, four_digits
 from suite.resident import Peak
 from suite.sparse import Sparse, structure
@@ -42,6 +42,7 @@ class Entry:
     setup: float | None = None
     compile: float | None = None
     peak: int | None = None
+    recent: float = 0.0
     energy: Energy | None = None
     energy_note: str = ""
 
@@ -72,7 +73,7 @@ class Visit:
         noise, facts = Noise(), {}
         if any(one.outcome == "ok" for one in entries):
             self.beat("", "making the operands")
-            operands = make_checked(case)
+            operands = make_operands(case)
             facts = ledger(case, operands)
             asked = replace(question(case, operands), operands=self.device.place(operands))
             for one in entries:
@@ -117,7 +118,8 @@ class Visit:
         peak = Peak()
         one.setup, made = clocked(lambda: prepared(kernel, operands))
         one.compile = max(0.0, first - one.setup)
-        poison(made.run(*live))
+        one.recent, answer = clocked(lambda: made.run(*live))
+        poison(answer)
         one.peak = peak.bytes()
         honest(made, asked)
         one.made, one.live = made, live
@@ -128,7 +130,10 @@ class Visit:
             if one.made:
                 run, live = one.made.run, one.live
                 one.contender = Contender(
-                    one.kernel.name, lambda run=run, live=live: run(*live), (one.made.holds, live)
+                    one.kernel.name,
+                    lambda run=run, live=live: run(*live),
+                    (one.made.holds, live),
+                    recent=one.recent,
                 )
         standing = {one.kernel.name: one for one in entries if one.contender}
         contenders = [one.contender for one in standing.values() if one.contender]
@@ -246,7 +251,9 @@ def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
     """What every line of a case states: sparsity counted on the operand, its structure, FLOPs and bytes."""
     op = OPS[case.op]
     sparse = next((one for one in operands if isinstance(one, Sparse)), None)
-    rounded = {name: value and four_digits(value) for name, value in structure(sparse).items()} if sparse else {}
+    rounded = (
+        {name: value and four_digits(value) for name, value in structure(sparse).items()} if sparse else {}
+    )
     return {
         "sparsity": sparse and float(f"{sparse.sparsity:.8g}"),
         "structure": rounded,
@@ -300,9 +307,9 @@ def failure(failed: BaseException) -> tuple[Outcome, str]:
     says = f"{type(failed).__name__}: {failed}".strip().partition("\n")[0]
     if isinstance(failed, Wrong):
         return "wrong", str(failed)
+    if isinstance(failed, Refused):
+        return "refused", str(failed)
     starved = isinstance(failed, MemoryError | torch.OutOfMemoryError)
     if starved or "not enough memory" in says or "can't allocate memory" in says:
         return "memory", says
     return "broken", says
-
-

@@ -1,4 +1,4 @@
-"""Winners: whose energy is worth a window of its own: the best dense and the best sparse kernel of a group."""
+"""Winners: whose energy gets a window of its own: a group's best dense and best sparse kernel."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median

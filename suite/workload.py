@@ -33,7 +33,9 @@ class Workload:
         return self.name
 
 
-def workload(*, version: int, ids: tuple[str, ...] = ()) -> Callable[[Callable[[str], Iterable[Case]]], Workload]:
+def workload(
+    *, version: int, ids: tuple[str, ...] = ()
+) -> Callable[[Callable[[str], Iterable[Case]]], Workload]:
     """Register the decorated generator as the workload of its name."""
 
     def register(cases: Callable[[str], Iterable[Case]]) -> Workload:

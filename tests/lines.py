@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from suite import record
-from suite.record import Ceilings, Line, Result, Run
+from suite.record import Ceilings, Line, Result, Run, Score
 
 STARTED = "2026-01-02T03:04:05+00:00"
 NO_METER = "this system shows no energy counter"
@@ -142,6 +142,13 @@ def failed(sparsities, changes) -> list[Result]:
     made.append(line(kernel="spmm_blocked", outcome="wrong", note=wrong, **at))
     made.append(line(kernel="spmm_endless", outcome="timeout", note="no answer after 60 s", **at))
     return made
+
+
+def score() -> Score:
+    """A line of a study: not this page's business yet."""
+    given = {"device": "made-up", "task": "digits", "protocol": "fixed", "data": "d", "method": "magnitude"}
+    given |= {"pattern": "unstructured", "sparsity": 0.9, "seed": 0, "metric": "accuracy", "outcome": "ok"}
+    return Score(**given, started=STARTED, value=0.9)
 
 
 def write(file: Path, *lines: Line) -> Path:

@@ -8,7 +8,8 @@ from lines import NO_METER, grid, line
 from rich.console import Console
 
 from suite import frame
-from suite.answers import NO_SCORES, Answer, answers, groups, table
+from suite.answers import NO_SCORES, Answer, answers, table
+from suite.curves import groups
 from suite.record import Result
 
 
@@ -46,11 +47,11 @@ def test_several_sizes_are_a_range_and_their_count() -> None:
     made = cell(*lines, dtype="float32")
     assert made.sizes == 2
     assert made.since == "from 60 to 83 % (both sizes)"
-    assert made.faster == "yes, in both sizes: up to 17x to 40x"
+    assert made.faster == "yes in both sizes: at best 17x to 40x"
     lines += grid(2, 0.999, sizes=((4096, 1024, 64),), failures=False)
     made = cell(*lines, dtype="float32")
     assert made.since == "from 60 to 83 % (2 of 3 sizes); none up to 99 % (1 of 3 sizes)"
-    assert made.faster.startswith("partly, in 2 of 3 sizes: up to 0.10x to 40x")
+    assert made.faster == "yes in 2 of 3 sizes, no in 1 of 3 sizes: at best 0.10x to 40x"
 
 
 def test_nothing_faster() -> None:
@@ -93,7 +94,13 @@ def test_one_sparsity_says_so() -> None:
 
 def test_disturbed_lines_are_counted() -> None:
     made = cell(*grid(sizes=ONE_SIZE, failures=False, foreign=0.5))
-    assert made.trust == "24 of 24 lines disturbed"
+    assert made.trust == "24 of 24 lines disturbed: other processes"
+
+
+def test_what_is_not_clear_is_neither_yes_nor_no() -> None:
+    made = cell(*grid(sizes=ONE_SIZE, sparsities=(0.84,), noise=0.3, failures=False))
+    assert made.verdict is None and made.faster.startswith("not clear, at best ")
+    assert "no clear difference" in made.since and "wide intervals" in made.trust
 
 
 def test_joules_saved_are_a_share_and_an_amount() -> None:
@@ -101,7 +108,7 @@ def test_joules_saved_are_a_share_and_an_amount() -> None:
     meter = {"cache": "rotating", "energy_note": None}
     lines += [line(kernel="spmm_dense_torch", dense=True, joules_counter=4e-3, **meter)]
     lines += [line(joules_counter=1e-3, **meter)]
-    assert cell(*lines).joules == "75% (3.00 mJ a call)"
+    assert cell(*lines).joules == "75 % (3.00 mJ a call)"
 
 
 def test_n_of_m_patterns_are_one_axis() -> None:

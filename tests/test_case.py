@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.case import DTYPES, Case, case, from_id
-from suite.op import discover_parts, make_checked
+from suite.op import discover_parts, make_operands
 from suite.patterns.banded import Banded
 from suite.patterns.block import Block
 from suite.patterns.given import Given
@@ -104,7 +104,7 @@ def test_an_id_that_names_what_is_not_there(text: str, says: str) -> None:
 )
 def test_a_case_that_cannot_be_made_says_why(one: Case, says: str) -> None:
     with pytest.raises(Unusable) as told:
-        make_checked(one)
+        make_operands(one)
     assert says in str(told.value)
 
 
@@ -130,8 +130,8 @@ def test_a_case_at_other_sizes() -> None:
 
 def test_a_case_makes_the_same_operands_each_time() -> None:
     one = case("spmm", Unstructured(0.9), m=40, k=50, n=6)
-    (a, b), (again_a, again_b) = make_checked(one), make_checked(one)
+    (a, b), (again_a, again_b) = make_operands(one), make_operands(one)
     assert (a.dense == again_a.dense).all() and (b == again_b).all()
-    other, _ = make_checked(case("spmm", Unstructured(0.9), seed=1, m=40, k=50, n=6))
+    other, _ = make_operands(case("spmm", Unstructured(0.9), seed=1, m=40, k=50, n=6))
     assert not (a.dense == other.dense).all()
     assert (a.values < 0).any() and (a.values > 0).any() and (b < 0).any() and (b > 0).any()

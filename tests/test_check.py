@@ -6,7 +6,7 @@ import torch
 
 from suite.case import DTYPES, case
 from suite.check import Wrong, check, poison, question
-from suite.op import discover_parts, make_checked
+from suite.op import discover_parts, make_operands
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
@@ -17,7 +17,7 @@ LARGE = {"m": 24, "k": 16384, "n": 8}
 
 def asked(dtype="float32", sparsity=0.5, **sizes):
     one = case("spmm", Unstructured(sparsity), dtype, **(sizes or {"m": 16, "k": 32, "n": 8}))
-    return question(one, make_checked(one))
+    return question(one, make_operands(one))
 
 
 def rounded(of):

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from suite.cli import main
+
 CASE = "spmm/m=64,k=96,n=8/unstructured@0.5/float32/seed=0"
 
 
 def sparsemark(*words, cwd=None):
     return subprocess.run(
-        (sys.executable, "-m", "suite", *map(str, words)), capture_output=True, text=True, timeout=300, cwd=cwd
+        (sys.executable, "-m", "suite", *map(str, words)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
     )
 
 
@@ -42,18 +48,27 @@ def sparsemark(*words, cwd=None):
         (("check", "spmm_csr_scipi"), "Did you mean 'spmm_csr_scipy'?"),
     ],
 )
-def test_a_mistake_ends_in_a_sentence(words, says, tmp_path):
-    done = sparsemark(*words, cwd=tmp_path)
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_ends_in_a_sentence(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
 
 
-@pytest.mark.parametrize("words", [("--budget", "soon"), ("--budget", "0"), ("--extent", "huge"), ("--visits", "0")])
-def test_a_bad_option_is_wrong_usage(words, tmp_path):
-    done = sparsemark("run", *words, cwd=tmp_path)
-    assert done.returncode == 2 and "usage:" in done.stderr
+@pytest.mark.parametrize(
+    "words", [("--budget", "soon"), ("--budget", "0"), ("--extent", "huge"), ("--visits", "0")]
+)
+def test_a_bad_option_is_wrong_usage(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(("run", *words))
+    assert ended.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_a_mistake_leaves_no_traceback():
+    done = sparsemark("run", "unstructred")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
 def test_a_broken_plugin_is_named(tmp_path):
@@ -80,7 +95,7 @@ def test_devices_prints_what_was_measured():
 
 
 def test_a_run_prints_its_answers_and_its_file(tmp_path):
-    words = ("run", "--case", CASE, CASE.replace("0.5", "0.9"), "--extent", "smoke", "--kernels", "spmm_[cd]*")
+    words = ("run", "--case", CASE, CASE.replace("0.5", "0.9"), "--extent", "smoke")
     done = sparsemark(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     file = next(tmp_path.rglob("*.jsonl"))

@@ -108,4 +108,6 @@ def test_numbers_have_the_digits_they_deserve() -> None:
     ]
     assert interval(0.83, 0.81, 0.86) == "83 % (81-86)"
     assert interval(0.8304, 0.8296, 0.8312) == "83 % (83-83.1)"
-    assert [times(ratio) for ratio in (0.77, 1.3, 12.3, 1234)] == ["0.77x", "1.3x", "12x", "1,234x"]
+    assert [times(ratio) for ratio in (0.0043, 0.77, 1.3, 12.3, 1234)] == [
+        *("0.0043x", "0.77x", "1.3x", "12x", "1,234x"),
+    ]

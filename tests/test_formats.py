@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from suite.case import case
 from suite.formats import dense
-from suite.formats.bsr import bsr, too_large, unbsr
+from suite.formats.bsr import bsr, unbsr, unfit
 from suite.formats.tiled import tiled, untiled
+from suite.kernel import Refused
 from suite.patterns.block import Block
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
@@ -80,6 +81,15 @@ def test_a_dense_form_over_the_limit_is_refused_with_both_sizes():
     ids=str,
 )
 def test_blocks_are_refused_by_what_they_may_fill(pattern, refused):
-    reasons = too_large(case("spmm", pattern, m=2**15, k=2**14, n=1))
+    reasons = unfit(case("spmm", pattern, m=2**15, k=2**14, n=1))
     assert bool(reasons) == refused
-    assert all("blocks of 16x16" in one and "the limit is 1 GiB" in one for one in reasons)
+    assert all("blocks of 16x16" in one for one in reasons)
+
+
+def test_blocks_of_a_file_are_refused_by_what_they_do_fill():
+    rows = np.arange(2**12)
+    a = from_positions(
+        np.arange(2**12 + 1), rows * 2**10, torch.ones(2**12), (2**12, 2**22), Unstructured(0.5)
+    )
+    with pytest.raises(Refused, match=r"blocks of 512x512, which take 4 GiB; the limit is 1 GiB"):
+        bsr(a, 512, 512)

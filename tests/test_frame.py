@@ -154,9 +154,9 @@ def test_energy_windows_are_not_latency_lines() -> None:
 @pytest.mark.parametrize(
     ("disturbance", "says"),
     [
-        ({"foreign": 0.3}, "other processes took 30% of the cores"),
-        ({"steal": 0.03}, "other guests took 3% of the cores"),
-        ({"clock_mhz": 1500.0}, "the clock changed by 50%"),
+        ({"foreign": 0.3}, "other processes took 30 % of the cores"),
+        ({"steal": 0.03}, "other guests took 3 % of the cores"),
+        ({"clock_mhz": 1500.0}, "the clock changed by 50 %"),
         ({"throttle": "heat"}, "throttled: heat"),
         ({"seconds": [2e-3] * 4}, "the interval is"),
     ],

@@ -1,4 +1,4 @@
-"""The measuring loop under a scripted clock: what is counted, when it stops, and what lies inside a window."""
+"""The measuring loop under a scripted clock: what counts, when it stops, what lies inside a window."""
 
 import random
 

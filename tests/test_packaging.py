@@ -19,7 +19,18 @@ def wheel(tmp_path_factory):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "sparsemark.py", *FOLDERS):
         subprocess.run(("cp", "-r", str(ROOT / name), str(copy)), check=True)
     out = tmp_path_factory.mktemp("wheel")
-    words = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(out), str(copy))
+    words = (
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(out),
+        str(copy),
+    )
     done = subprocess.run(words, capture_output=True, text=True)
     if "No module named 'setuptools'" in done.stderr:
         pytest.skip("setuptools is not installed here, and building must not fetch it")
@@ -41,12 +52,20 @@ def test_the_wheel_holds_the_files_of_the_checkout(wheel):
 def test_an_installed_wheel_lists_and_checks_outside_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     subprocess.run(
-        (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)), check=True
+        (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)),
+        check=True,
     )
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); from suite.cli import main; import suite; print(suite.__file__); main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "from suite.cli import main; import suite; print(suite.__file__); main()"
+    )
     for words in (("list", "--json"), ("check", "spmm_csr_scipy")):
         done = subprocess.run(
-            (sys.executable, "-P", "-c", code, *words), cwd=tmp_path, capture_output=True, text=True, timeout=300
+            (sys.executable, "-P", "-c", code, *words),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         assert str(site) in done.stdout.splitlines()[0]
@@ -61,7 +80,7 @@ def test_a_new_folder_is_found_without_a_new_install(tmp_path):
     new = copy / "kernels" / "brand" / "new" / "spmm_brand_new.py"
     new.parent.mkdir(parents=True)
     new.write_text(
-        '"""New."""\nfrom suite.kernel import kernel\n\n\n@kernel(op="spmm")\ndef spmm_brand_new(a, b):\n    """New."""\n'
+        'from suite.kernel import kernel\n\n\n@kernel(op="spmm")\ndef spmm_brand_new(a, b):\n    """New."""\n'
     )
     code = (
         "import sys, importlib.machinery as m\n"

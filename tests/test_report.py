@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from lines import grid, header, line, write
+from lines import grid, header, line, score, write
 from msgspec.structs import replace
 
 from suite import figures, frame, report
@@ -54,6 +54,7 @@ FILES = {
     "empty": [header()],
     "no header": list(grid())[2:],
     "no ceilings": [one for one in grid() if one.__class__.__name__ != "Ceilings"],
+    "with scores": [*grid(visits=2), score()],
     "only refused": [header(), line(outcome="refused", note="needs a GPU")],
     "only dense": [header(), line(dense=True, seconds=[1e-3])],
     "only sparse": [header(), line(seconds=[1e-3])],

@@ -1,4 +1,4 @@
-"""Runs in real child processes: whatever a kernel does costs one line; whatever happens to a run, its file is fit."""
+"""Runs in real child processes: whatever a kernel does costs a line; whatever happens, the file is fit."""
 
 import json
 import os
@@ -77,7 +77,19 @@ def test_the_note_says_what_happened(rogue_run, name, says):
 
 def test_the_sweep_goes_on_and_a_deadly_kernel_is_not_tried_forever(tmp_path):
     file = tmp_path / "run.jsonl"
-    words = ("run", "--case", *IDS, "--plugin", ROGUES, "--kernels", "rogue_[ns]*", "--out", file, "--visits", 1)
+    words = (
+        "run",
+        "--case",
+        *IDS,
+        "--plugin",
+        ROGUES,
+        "--kernels",
+        "rogue_[ns]*",
+        "--out",
+        file,
+        "--visits",
+        1,
+    )
     assert sparsemark(*words).returncode == 0
     found = read(file)
     outcomes = {name: [line.outcome for line in found.results if line.kernel == name] for name in OUTCOMES}
@@ -93,7 +105,19 @@ def begin(file, *more):
 
 
 IDS = [f"spmm/m=64,k=96,n={n}/unstructured@0.5/float32/seed=0" for n in (1, 2, 3, 4, 5)]
-RUN = ("run", "--case", *IDS, "--plugin", str(ROGUES), "--kernels", "rogue_[ngw]*", "--extent", "smoke", "--visits", "2")
+RUN = (
+    "run",
+    "--case",
+    *IDS,
+    "--plugin",
+    str(ROGUES),
+    "--kernels",
+    "rogue_[ngw]*",
+    "--extent",
+    "smoke",
+    "--visits",
+    "2",
+)
 WHOLE = 5 * (2 + 2 + 1 + 1)  # none and garbage twice, nan and wrong once
 
 
@@ -125,7 +149,7 @@ def test_a_killed_run_resumes_to_a_complete_file(tmp_path, moment):
     assert not after.faults and not after.torn
     assert max(Counter(line.key for line in after.results).values()) == 1  # nothing was measured twice
     assert len(after.results) == WHOLE
-    assert [line for line in before.results] == after.results[: len(before.results)]
+    assert list(before.results) == after.results[: len(before.results)]
 
 
 def test_children_die_with_their_parent(tmp_path):
@@ -161,7 +185,10 @@ def test_resume_refuses_another_commit_and_another_device(tmp_path):
     file = tmp_path / "run.jsonl"
     assert sparsemark(*RUN, "--out", file, "--budget", "0.1").returncode == 0
     header, *rest = file.read_text().splitlines(keepends=True)
-    for field, value, says in (("commit", "feedface", "Go back to that commit"), ("devices", {}, "another device")):
+    for field, value, says in (
+        ("commit", "feedface", "Go back to that commit"),
+        ("devices", {}, "another device"),
+    ):
         other = tmp_path / f"{field}.jsonl"
         other.write_text(json.dumps({**json.loads(header), field: value}) + "\n" + "".join(rest))
         done = sparsemark(*RUN, "--out", other, "--resume")

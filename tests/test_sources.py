@@ -21,9 +21,12 @@ from safetensors.torch import save_file
 
 from suite import sources
 from suite.case import case, from_id
+from suite.op import discover_parts, make_operands
 from suite.patterns.given import Given
 from suite.registry import Unusable
 from suite.sparse import Sparse
+
+discover_parts()
 
 DENSE = np.array([[0, 2.5, 0], [-1, 0, 3], [0, 0, 0], [4, 0, 0]], np.float32)
 BANNER = "%%MatrixMarket matrix coordinate real general\n"
@@ -399,6 +402,31 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, fault: str) -> None:
     assert says in sentence and name in sentence
     assert sentence.endswith(".") and "\n" not in sentence and ".." not in sentence.replace("'..'", "")
     assert peak < 150e6, "memory was taken by what the header claims"
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_an_archive_with_a_flipped_bit(tmp_path: Path, at: float) -> None:
+    file = tmp_path / "a.npz"
+    scipy.sparse.save_npz(
+        file, scipy.sparse.random_array((500, 500), density=0.5, format="csr"), compressed=False
+    )
+    content = bytearray(file.read_bytes())
+    content[int(at * len(content))] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(Unusable, match=r"a\.npz is not a sparse matrix that can be read: Bad CRC-32 .*\."):
+        loaded(str(file))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "g", "u2", "?", "i8"])
+def test_an_archive_may_hold_any_real_numbers(tmp_path: Path, dtype: str) -> None:
+    scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.csr_array(np.eye(3).astype(dtype)))
+    assert loaded(str(tmp_path / "a.npz")).dense.tolist() == np.eye(3).tolist()
+
+
+def test_a_case_of_other_sizes_than_its_file(tmp_path: Path) -> None:
+    data = sources.add(put(tmp_path, "a.mtx", BANNER + "2 3 1\n1 1 1\n"))
+    with pytest.raises(Unusable, match=r"is 2 x 3\. Give the case these sizes\."):
+        make_operands(case("spmm", Given(), data=data, m=2, k=2, n=1))
 
 
 def test_missing_files_and_directories(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.case import case
-from suite.op import OPS, discover_parts, make_checked
+from suite.op import OPS, discover_parts, make_operands
 from suite.pattern import Pattern
 from suite.patterns.banded import Banded
 from suite.patterns.block import Block
@@ -123,7 +123,7 @@ def test_a_million_rows_are_described_without_a_dense_matrix() -> None:
 @pytest.mark.parametrize("pattern", [Unstructured(0.999), Unstructured(0.5)], ids=str)
 def test_the_reference_takes_every_dtype_and_density(dtype: str, pattern: Pattern) -> None:
     made = case("spmm", pattern, dtype, m=70, k=50, n=3)
-    a, b = make_checked(made)
+    a, b = make_operands(made)
     expected = OPS["spmm"].reference(a, b)
     assert expected.dtype == torch.float64
     assert torch.allclose(expected, a.dense.double() @ b.double(), rtol=1e-12, atol=1e-12)

@@ -2,12 +2,11 @@
 
 from itertools import product
 
-from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, SPARSITIES, TOKENS
-
 from suite.case import case
 from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
 from suite.workload import workload
+from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, SPARSITIES, TOKENS
 
 SQUARES = (32, 16, 64, 128)
 RECTANGLES = ((1, 16), (16, 1), (8, 32), (64, 16))

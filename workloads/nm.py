@@ -2,12 +2,11 @@
 
 from itertools import product
 
-from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, TOKENS
-
 from suite.case import case
 from suite.patterns.n_of_m import NofM
 from suite.patterns.v_n_of_m import VNofM
 from suite.workload import workload
+from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, TOKENS
 
 GROUPS = (NofM(2, 4), NofM(1, 8), NofM(1, 4), NofM(1, 16), NofM(2, 8))
 BANDS = (VNofM(64, 2, 8), VNofM(64, 2, 16), VNofM(128, 2, 32), VNofM(16, 2, 8))

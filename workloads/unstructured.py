@@ -2,6 +2,14 @@
 
 from itertools import product
 
+from suite.case import case
+from suite.patterns.banded import Banded
+from suite.patterns.fan_in import FanIn
+from suite.patterns.planted import Planted
+from suite.patterns.rmat import Rmat
+from suite.patterns.stencil import Stencil
+from suite.patterns.unstructured import Unstructured
+from suite.workload import workload
 from suite.workloads.shapes import (
     ANCHOR,
     DLMC_TRANSFORMER,
@@ -13,15 +21,6 @@ from suite.workloads.shapes import (
     SPARSITIES,
     TOKENS,
 )
-
-from suite.case import case
-from suite.patterns.banded import Banded
-from suite.patterns.fan_in import FanIn
-from suite.patterns.planted import Planted
-from suite.patterns.rmat import Rmat
-from suite.patterns.stencil import Stencil
-from suite.patterns.unstructured import Unstructured
-from suite.workload import workload
 
 CLASSES = (Rmat, Banded, FanIn)  # beside uniform random, which is the worst case for blocks
 

@@ -7,11 +7,11 @@ allocates its answer.
 import numpy as np
 import scipy.sparse
 
-from suite.formats.bsr import block_of, bsr, too_large
+from suite.formats.bsr import block_of, bsr, unfit
 from suite.kernel import Prepared, kernel
 
 
-@kernel(op="spmm", on="cpu", dtypes=("float32",), refuse=too_large)
+@kernel(op="spmm", on="cpu", dtypes=("float32",), refuse=unfit)
 def spmm_bsr_scipy(a, b):
     """SciPy's bsr_array @ array."""
     (m, k), n = a.shape, b.shape[1]

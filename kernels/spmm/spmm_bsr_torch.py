@@ -8,12 +8,12 @@ import warnings
 
 import torch
 
-from suite.formats.bsr import block_of, bsr, too_large
+from suite.formats.bsr import block_of, bsr, unfit
 from suite.kernel import Prepared, kernel
 
 
 def refuse(case, device):
-    reasons = too_large(case)
+    reasons = unfit(case)
     if not torch.backends.mkl.is_available():
         reasons.append("needs a torch built with MKL, which is what x86 Linux and Windows wheels are")
     return reasons

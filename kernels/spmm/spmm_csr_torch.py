@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from suite.kernel import Prepared, kernel
+from suite.kernel import Prepared, Refused, kernel
 from suite.sparse import INT32_MOST
 
 
@@ -22,7 +22,7 @@ def refuse(case, device):
 def spmm_csr_torch(a, b):
     """torch CSR on MKL."""
     if a.nonzeros > INT32_MOST:
-        raise ValueError(f"{a.nonzeros} nonzeros, 32-bit indices end at {INT32_MOST}")
+        raise Refused(f"{a.nonzeros} nonzeros, 32-bit indices end at {INT32_MOST}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the layout is in beta
         held = torch.sparse_csr_tensor(a.starts, a.columns, a.values, size=a.shape, check_invariants=False)

@@ -1,7 +1,7 @@
 """the registry's correctness tests on any kernel, a stranger's too; nothing is timed
 
-    sparsemark check                                  every kernel that runs here
-    sparsemark check --plugin mine.py spmm_csr_mine   one of your own
+sparsemark check                                  every kernel that runs here
+sparsemark check --plugin mine.py spmm_csr_mine   one of your own
 """
 
 import argparse
@@ -33,7 +33,9 @@ def go(given: argparse.Namespace) -> int:
         found[kernel.name] = counts | {"failed": [f"{one.trial}: {one.note}" for one in bad]}
         failed += bool(bad)
         if not given.json:
-            print(f"{kernel.name:<28} {counts['ok']:>4} right {counts['refused']:>4} refused {len(bad):>4} failed")
+            print(
+                f"{kernel.name:<28} {counts['ok']:>4} right {counts['refused']:>4} refused {len(bad):>4} bad"
+            )
             for one in bad[:5]:
                 print(f"    {one.trial}: {one.outcome}: {one.note}", file=sys.stderr)
     if given.json:

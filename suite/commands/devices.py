@@ -47,5 +47,7 @@ def go(given: argparse.Namespace) -> None:
         screen.print(f"  {dtype:<12} {flops / 1e9:,.0f} GFLOP/s measured", highlight=False)
     for level, rate in reached.bandwidth.items():
         screen.print(f"  {level:<12} {rate / 1e9:,.1f} GB/s measured", highlight=False)
-    screen.print(f"  {'energy':<12} {device.meter.source if device.meter else device.no_meter}", highlight=False)
+    screen.print(
+        f"  {'energy':<12} {device.meter.source if device.meter else device.no_meter}", highlight=False
+    )
     print_cautions(device, screen)

@@ -17,7 +17,9 @@ from suite.workload import EXTENTS, WORKLOADS
 
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for a program")
-    parser.add_argument("--ids", action="store_true", help="papers, and the workloads and kernels that serve them")
+    parser.add_argument(
+        "--ids", action="store_true", help="papers, and the workloads and kernels that serve them"
+    )
     parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", action="extend")
 
 
@@ -42,7 +44,9 @@ def go(given: argparse.Namespace) -> None:
             line = entry.get("about", "").partition("\n")[0]
             screen.print(f"  {name:<26} {line}", highlight=False)
             if entry.get("runs") is False:
-                screen.print(f"  {'':<26} [yellow]not here:[/] {'; '.join(entry['why_not'])}", highlight=False)
+                screen.print(
+                    f"  {'':<26} [yellow]not here:[/] {'; '.join(entry['why_not'])}", highlight=False
+                )
 
 
 def everything(device: Device) -> dict[str, dict[str, dict]]:

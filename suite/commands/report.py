@@ -10,7 +10,9 @@ from suite.run import newest
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="*", type=Path, help="results files; default: the latest run in results/")
+    parser.add_argument(
+        "file", nargs="*", type=Path, help="results files; default: the latest run in results/"
+    )
     parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR")
 
 
@@ -24,6 +26,8 @@ def go(given: argparse.Namespace) -> None:
         files = [latest]
     for file in files:
         if not file.is_file():
-            raise Unusable(f"no results file {file}. Name one that exists, or leave it out for the latest run.")
+            raise Unusable(
+                f"no results file {file}. Name one that exists, or leave it out for the latest run."
+            )
     page = report.write(files, given.out)
     print(f"{page.resolve()}")

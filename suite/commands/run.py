@@ -1,9 +1,9 @@
 """measure workloads; every line is on disk as soon as it exists
 
-    sparsemark run                                    every workload, default extent
-    sparsemark run nm --set n=64 --budget 2m          one workload, one number of columns, two minutes
-    sparsemark run unstructured --matrix *.mtx        your own matrices
-    sparsemark run --case ID --kernels NAME           one case again, as a page's table quotes it
+sparsemark run                                    every workload, default extent
+sparsemark run nm --set n=64 --budget 2m          one workload, one number of columns, two minutes
+sparsemark run unstructured --matrix *.mtx        your own matrices
+sparsemark run --case ID --kernels NAME           one case again, as a page's table quotes it
 """
 
 import argparse
@@ -30,21 +30,37 @@ RESULTS = Path("results")
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workload", nargs="*", help="workloads to measure; all if none is named")
     parser.add_argument("--kernels", default="*", metavar="GLOB", help="only kernels whose name matches")
-    parser.add_argument("--extent", choices=EXTENTS, default="default", help="seconds, minutes, or the full grids")
+    parser.add_argument(
+        "--extent", choices=EXTENTS, default="default", help="seconds, minutes, or the full grids"
+    )
     parser.add_argument("--budget", type=duration, metavar="TIME", help="stop after this long: 90s, 10m, 2h")
-    parser.add_argument("--visits", type=positive, metavar="N", help="passes over the cases, each in a fresh process")
+    parser.add_argument(
+        "--visits", type=positive, metavar="N", help="passes over the cases, each in a fresh process"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/DEVICE/START.jsonl")
-    parser.add_argument("--resume", action="store_true", help="go on with FILE, or with the latest of this device")
-    parser.add_argument("--case", nargs="+", default=[], metavar="ID", action="extend", help="these cases only")
-    parser.add_argument("--profile", action="store_true", help="call one kernel in this process, for a profiler")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with FILE, or with the latest of this device"
+    )
+    parser.add_argument(
+        "--case", nargs="+", default=[], metavar="ID", action="extend", help="these cases only"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="call one kernel in this process, for a profiler"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="AXIS=VALUES", action="extend", dest="axes")
-    parser.add_argument("--matrix", nargs="+", default=[], metavar="FILE", action="extend", help="matrices to measure on")
-    parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", action="extend", help="Python files to load")
+    parser.add_argument(
+        "--matrix", nargs="+", default=[], metavar="FILE", action="extend", help="matrices to measure on"
+    )
+    parser.add_argument(
+        "--plugin", nargs="+", default=[], metavar="FILE", action="extend", help="Python files to load"
+    )
     parser.add_argument("--device", default="cpu", metavar="cpu", help="where to measure")
     parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")
     parser.add_argument("--energy", choices=("off", "winners", "all"), default="winners")
-    parser.add_argument("--limit", type=duration, default=60.0, metavar="TIME", help="longest step of a kernel")
+    parser.add_argument(
+        "--limit", type=duration, default=60.0, metavar="TIME", help="longest step of a kernel"
+    )
 
 
 def go(given: argparse.Namespace) -> int:
@@ -81,11 +97,15 @@ def go(given: argparse.Namespace) -> int:
     if not given.resume and file.exists():
         raise Unusable(f"--out {file} exists. Name another file, or add --resume to go on with it.")
     screen = Console(stderr=True)
-    screen.print(f"[bold]{device.name}[/], {device.threads} threads, {len(items)} cases x {options.passes} visits")
+    screen.print(
+        f"[bold]{device.name}[/], {device.threads} threads, {len(items)} cases x {options.passes} visits"
+    )
     print_cautions(device, screen)
     with bar(screen) as shown:
         task = shown.add_task("", total=len(items) * options.passes, note="")
-        running = Running(items, device, options, file, lambda where: tell(shown, task, where, screen), resumed)
+        running = Running(
+            items, device, options, file, lambda where: tell(shown, task, where, screen), resumed
+        )
         running.go()
     done = frame.read(file)
     Console().print(answers.table(answers.answers(done)))

@@ -21,7 +21,10 @@ def go(given: argparse.Namespace) -> int:
         for fault in found.faults:
             print(fault)
         if found.torn:
-            print(f"{file}: the last line is torn, as a killed run leaves it; --resume drops it", file=sys.stderr)
+            print(
+                f"{file}: the last line is torn, as a killed run leaves it; --resume drops it",
+                file=sys.stderr,
+            )
         bad += len(found.faults)
         print(f"{file}: {len(found.lines)} lines, {len(found.faults)} faults")
     return 1 if bad else 0

@@ -12,11 +12,22 @@ from torch import Tensor
 from suite.case import Case
 from suite.device import Device
 from suite.formats.dense import MOST, gib
+from suite.kernel import Refused
 from suite.pattern import Pattern
 from suite.patterns.block import Block
+from suite.patterns.fan_in import FanIn
+from suite.patterns.n_of_m import NofM
+from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
 USUAL = (16, 16)
+SCATTERED = (
+    Unstructured,
+    NofM,
+    FanIn,
+)  # the block law holds: a block is empty with chance (1 - density)^size
+SPARSE_BLOCKS = 0.6  # fuller than this, multiplying the zeros costs less than it saves elsewhere
+SMALL = 2**16  # elements; a matrix this small is not worth refusing, and is what tests are made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +70,8 @@ def bsr(a: Sparse, height: int, width: int) -> Bsr:
     columns = a.columns.numpy().astype(np.int64)
     numbers = rows // height * across + columns // width
     blocks = np.unique(numbers)
+    if reasons := over_limit(height, width, len(blocks) * height * width * a.dtype.itemsize):
+        raise Refused(reasons[0])
     values = torch.zeros(len(blocks), height, width, dtype=a.dtype)
     at = np.searchsorted(blocks, numbers)
     flat = (at * height + rows % height) * width + columns % width
@@ -93,17 +106,27 @@ def block_of(pattern: Pattern, square: bool = False) -> tuple[int, int]:
     return USUAL
 
 
-def too_large(case: Case, _: Device | None = None) -> list[str]:
-    """The complaint about blocks that may fill more than the limit; each nonzero may have one of its own."""
-    height, width = block_of(case.pattern)
-    every = whole(case["m"], height) * whole(case["k"], width)
-    size = every * case.torch_dtype.itemsize
-    if size > MOST and not case.data:
-        alone = case.pattern.count(case["m"], case["k"])
-        if isinstance(case.pattern, Block):
-            size = alone * case.torch_dtype.itemsize
-        else:
-            size = min(size, alone * height * width * case.torch_dtype.itemsize)
+def unfit(case: Case, _: Device | None = None) -> list[str]:
+    """What can be said against blocks before the operand is there: they fill up, or take too much memory."""
+    m, k, pattern = case["m"], case["k"], case.pattern
+    if case.data:
+        return []  # `bsr` looks at the matrix itself
+    height, width = block_of(pattern)
+    alone, every = pattern.count(m, k), whole(m, height) * whole(k, width)
+    if isinstance(pattern, SCATTERED) and 0 < alone < m * k:
+        filled = every * (1 - (1 - alone / (m * k)) ** (height * width))
+        if alone / filled < SPARSE_BLOCKS and every > SMALL:
+            return [
+                f"blocks of {height}x{width} would be {alone / filled:.0%} full: "
+                f"{pattern} leaves {1 - filled / every:.0%} of them out"
+            ]
+        every = filled
+    size = min(every, alone if isinstance(pattern, Block) else alone * height * width)
+    return over_limit(height, width, int(size) * case.torch_dtype.itemsize)
+
+
+def over_limit(height: int, width: int, size: int) -> list[str]:
+    """The complaint about blocks that take more than the limit."""
     if size <= MOST:
         return []
-    return [f"needs blocks of {height}x{width}, which may take {gib(size)}; the limit is {gib(MOST)}"]
+    return [f"needs blocks of {height}x{width}, which take {gib(size)}; the limit is {gib(MOST)}"]

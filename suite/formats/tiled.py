@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from suite.kernel import Refused
 from suite.pattern import Pattern
 from suite.sparse import INT32_MOST, Sparse, from_positions
 
@@ -50,7 +51,7 @@ def count(k: int, depth: int) -> int:
 def tiled(a: Sparse, depth: int) -> Tiled:
     """`a` in tiles of `depth` columns; within a row of a tile the columns keep their order."""
     if a.nonzeros > INT32_MOST:
-        raise ValueError(f"{a.nonzeros} nonzeros; tiled rows count to {INT32_MOST}")
+        raise Refused(f"{a.nonzeros} nonzeros; tiled rows count to {INT32_MOST}")
     m, k = a.shape
     columns = a.columns.numpy()
     tile = columns // np.int32(depth)

@@ -6,6 +6,7 @@ from torch import Tensor
 from suite import sources
 from suite.case import Case
 from suite.op import Op, Operands, register
+from suite.registry import Unusable
 from suite.sparse import Sparse, from_positions
 
 ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -23,7 +24,7 @@ def make(case: Case) -> Operands:
     if case.data:
         a = sources.load(case.data, case.torch_dtype, case.seed)
         if a.shape != (m, k):
-            raise ValueError(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}")
+            raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
     else:
         starts, columns = case.pattern.positions(m, k, case.seed)
         values = torch.randn(len(columns), generator=drawn).to(case.torch_dtype)

@@ -17,7 +17,7 @@ import torch
 from suite.patterns.given import Given
 from suite.registry import Unusable
 from suite.sources.checks import check_fill, check_sides
-from suite.sources.reader import Content, Reader, locate
+from suite.sources.reader import Content, locate
 from suite.sparse import Sparse, from_positions
 
 NAME_MOST = 120  # characters of an id that come from the file's name
@@ -96,17 +96,14 @@ def compress(text: str, content: Content, m: int, k: int) -> tuple[np.ndarray, n
 
 def converted(text: str, values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
     """The values in the case's dtype, all finite."""
-    wide = torch.from_numpy(np.ascontiguousarray(values))
+    wide = torch.from_numpy(np.ascontiguousarray(values, np.float64))
     if not wide.isfinite().all():
         raise Unusable(f"{text} holds NaN or infinite values; no answer could be checked. Mend the file.")
     made = wide.to(dtype)
     if not made.isfinite().all():
-        largest, most = float(wide.double().abs().max()), torch.finfo(dtype).max
+        largest, most = float(wide.abs().max()), torch.finfo(dtype).max
         raise Unusable(
             f"{text} holds values up to {largest:.3g}, which overflow {str(dtype).removeprefix('torch.')} "
             f"(at most {most:.3g}). Measure it in another dtype, or scale it."
         )
     return made
-
-
-__all__ = ["Content", "Reader", "add", "known", "load", "shape", "use"]

@@ -27,16 +27,20 @@ def shape(where: Located) -> tuple[int, int]:
 
 def read(where: Located) -> Content:
     m, k = check_sides(where.text, *shape(where))
-    with opened(where) as arrays:
-        entries = arrays["data"].size if "data" in arrays else 0
-        check_fill(where.text, m, k, entries)
-        if arrays["data"].dtype.kind not in "biuf":
-            raise Unusable(f"{where.text} holds {arrays['data'].dtype}; only real matrices are measured.")
     try:
+        with opened(where) as arrays:
+            data = arrays["data"]
+        check_fill(where.text, m, k, data.size)
+        if data.dtype.kind not in "biuf":
+            raise Unusable(
+                f"{where.text} holds {data.dtype}; only real matrices are measured. Name another file."
+            )
         made = scipy.sparse.load_npz(where.file)
         if made.format in ("csr", "csc", "bsr"):
             made.check_format(full_check=True)
         made = scipy.sparse.coo_array(made)
+    except Unusable:
+        raise
     except Exception as failed:  # a damaged archive fails in any way at all
         raise unreadable(where, failed) from None
     return Content(made.row.astype(np.int64), made.col.astype(np.int64), made.data)

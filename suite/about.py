@@ -1,0 +1,78 @@
+"""About: what a line is about, whatever came of it: its case in columns, and the command that repeats it."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from suite.case import REGIMES
+from suite.pattern import Pattern, parse
+from suite.record import Result, Run
+from suite.registry import Unusable
+
+AS_RECORDED = """
+device workload op case data pattern dtype seed kernel kernel_hash cache threads dense execution scope
+selector algorithm
+"""
+
+
+def identity(line: Result) -> dict[str, Any]:
+    """What a line is about."""
+    pattern = pattern_of(line.pattern)
+    m, k, n = (line.sizes.get(size) for size in "mkn")
+    return {name: getattr(line, name) for name in AS_RECORDED.split()} | {
+        "m": m,
+        "k": k,
+        "n": n,
+        "sizes": sizes_of(line.sizes),
+        "family": pattern.family if pattern else family_of(line.pattern),
+        "line": line.pattern.partition("@")[0] if "@" in line.pattern else family_of(line.pattern),
+        "sparsity": line.sparsity if line.sparsity is not None else promised(pattern, m, k),
+        "regime": line.phase or (next(name for most, name in REGIMES if n <= most) if n else "any size"),
+    }
+
+
+def sizes_of(sizes: Mapping[str, int]) -> str:
+    """Sizes as a reader says them: 4096 × 1024, n 64."""
+    if list(sizes) == ["m", "k", "n"]:
+        return f"{sizes['m']} × {sizes['k']}, n {sizes['n']}"
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+@cache
+def pattern_of(text: str) -> Pattern | None:
+    """The pattern that prints so; None for one that came from a plug-in that is not here."""
+    try:
+        return parse(text)
+    except Unusable:
+        return None
+
+
+def promised(pattern: Pattern | None, m: int | None, k: int | None) -> float | None:
+    """The sparsity of a line whose operand was never made: its kernel was refused."""
+    try:
+        return pattern.sparsity_of(m, k) if pattern and m and k else None
+    except Unusable:  # known from a file alone
+        return None
+
+
+def family_of(text: str) -> str:
+    """What to call a pattern: its class's word, or its spelling with parameters left out."""
+    if known := pattern_of(text):
+        return known.family
+    if re.fullmatch(r"\d+:\d+", text):
+        return "N:M"
+    return re.match(r"\D*", text.partition("@")[0])[0].strip(" -_") or text  # pyright: ignore
+
+
+def command(line: Result, run: Run | None) -> str:
+    """What to type to measure this again."""
+    words = ["sparsemark", "run", line.workload, "--case", line.case, "--kernels", line.kernel]
+    if line.data:
+        words += ["--matrix", re.sub(r"-[0-9a-f]{8}$", "", line.data)]
+    if line.cache != "cold":
+        words += ["--cache", line.cache]
+    for plugin in run.plugins if run else ():
+        words += ["--plugin", plugin["file"]] if "file" in plugin else []
+    return shlex.join(words)
