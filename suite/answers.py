@@ -11,6 +11,9 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
+from rich import box
+from rich.console import RenderableType
+from rich.containers import Renderables
 from rich.table import Table
 from rich.text import Text
 
@@ -107,7 +110,7 @@ def faster(found: Sequence[Group]) -> str:
     able = [one for one in found if one.points]
     if not able:
         return f"not known: {'; '.join(dict.fromkeys(one.crossover.doubt for one in found))}"
-    says = {True: "yes, up to", False: "no, at most", None: "not clear, at best"}
+    says = {True: "yes,", False: "no, at most", None: "not clear, at best"}
     bests = [one.best for one in able if one.best]
     if len(found) == 1:
         (best,) = bests
@@ -240,22 +243,33 @@ def calls_of(calls: float) -> str:
 SIGNS: dict[Verdict, tuple[str, str]] = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
 
 
-def table(given: Sequence[Answer]) -> Table:
-    """The first screen for a terminal: a row for each cell, the six answers in it."""
-    made = Table(title="When does sparsity pay here?", title_justify="left", show_lines=True, expand=False)
-    made.add_column("pattern, regime")
-    made.add_column("answers")
-    kinds = {(one.device, one.dtype, one.cache) for one in given}
+COLUMNS = {name: QUESTIONS[name] for name in ("faster", "since", "break_even", "trust")}
+
+
+def table(given: Sequence[Answer]) -> Renderables:
+    """The first screen for a terminal: a table per device, dtype and cache state, a row for each cell.
+
+    What no cell could measure, for one reason, is said once below.
+    """
+    kinds: dict[tuple[str, str, str], list[Answer]] = defaultdict(list)
     for one in given:
-        about = [one.family, one.regime]
-        about += [f"{one.dtype}, {one.cache}", one.device] if len(kinds) > 1 else []
-        sign, colour = SIGNS[one.verdict]
-        cell = Text()
-        cell.append(f"{sign} {one.faster}", style=colour)
-        for name, question in list(QUESTIONS.items())[1:]:
-            cell.append(f"\n{question}: ", style="dim")
-            cell.append(getattr(one, name))
-        made.add_row(Text("\n".join(about)), cell)
-    if len(kinds) == 1:
-        made.caption = ", ".join(min(kinds))
-    return made
+        kinds[one.device, one.dtype, one.cache].append(one)
+    made: list[RenderableType] = [Text("\nWhen does sparsity pay here?", style="bold")]
+    for kind, cells in kinds.items():
+        shown = Table(title=", ".join(kind), title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1))
+        for name in ("pattern", "regime"):
+            shown.add_column(name, no_wrap=True)
+        for name in COLUMNS.values():
+            shown.add_column(name)
+        for one in cells:
+            sign, colour = SIGNS[one.verdict]
+            texts = [getattr(one, name) for name in list(COLUMNS)[1:]]
+            shown.add_row(one.family, one.regime, Text(f"{sign} {one.faster}", style=colour), *texts)
+        made.append(shown)
+    for name in ("joules", "accuracy"):
+        said = {getattr(one, name) for one in given}
+        for text in sorted(said):
+            whose = [f"{one.family} {one.regime}" for one in given if getattr(one, name) == text]
+            whom = "" if len(said) == 1 else f" ({', '.join(dict.fromkeys(whose))})"
+            made.append(Text(f"{QUESTIONS[name]}{whom}: {text}", style="dim"))
+    return Renderables(made)

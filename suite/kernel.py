@@ -74,6 +74,7 @@ class Kernel:
     dtypes: tuple[str, ...]
     patterns: tuple[type[Pattern], ...]  # empty: any
     isa: tuple[str, ...]  # features the device must have, such as avx512f
+    only: dict[str, int]  # size -> the one value it is meant for, such as n = 1
     divides: dict[str, int]  # size -> what it must be a multiple of
     refuse: Callable[[Case, "Device"], Sequence[str]] | None
     ids: tuple[str, ...]  # papers it serves
@@ -87,6 +88,7 @@ class Kernel:
             case.op == self.op
             and case.dtype in self.dtypes
             and (not self.patterns or isinstance(case.pattern, self.patterns))
+            and all(case[size] == value for size, value in self.only.items())
         )
 
     def refusals(self, case: Case, device: "Device") -> list[str]:
@@ -124,6 +126,7 @@ def kernel(
     dtypes: tuple[str, ...] = ("float32",),
     patterns: tuple[type[Pattern], ...] = (),
     isa: tuple[str, ...] = (),
+    only: dict[str, int] | None = None,
     divides: dict[str, int] | None = None,
     refuse: Callable[[Case, "Device"], Sequence[str]] | None = None,
     ids: tuple[str, ...] = (),
@@ -147,6 +150,7 @@ def kernel(
             dtypes,
             patterns,
             isa,
+            only or {},
             divides or {},
             refuse,
             ids,

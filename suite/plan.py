@@ -39,7 +39,7 @@ def plan(
     matrices: Sequence[str] = (),
     cases: Sequence[str] = (),
 ) -> list[Item]:
-    """Items in order. `axes` replaces an axis of every case that has it; `cases` are ids, measured as they are."""
+    """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are."""
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
         label = chosen[0].name if workloads else ""
@@ -55,10 +55,10 @@ def plan(
         raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
     if kernels == "*":  # naming a kernel is asking for it at any extent
         able = [one for one in able if extent in one.extents]
+    for _, case in ordered:
+        if wrong := faults(case):
+            raise Unusable(f"case {case}: {'; '.join(wrong)}.")
     items = [Item(name, case, fitting(case, able)) for name, case in ordered]
-    for item in items:
-        if wrong := faults(item.case):
-            raise Unusable(f"case {item.case}: {'; '.join(wrong)}.")
     items = [one for one in items if one.kernels]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")

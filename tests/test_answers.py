@@ -34,7 +34,7 @@ ONE_SIZE = ((1024, 1024, 64),)
 def test_the_planted_crossover_is_the_first_answer() -> None:
     made = cell(*grid(sizes=ONE_SIZE, failures=False, noise=0.02))
     assert re.fullmatch(r"from 8[234] % \(8\d-8\d\)", made.since)
-    assert made.faster.startswith("yes, up to 17x (") and made.faster.endswith("at 99 %")
+    assert made.faster.startswith("yes, 17x (") and made.faster.endswith("at 99 %")
     assert made.verdict is True and (made.family, made.regime) == ("unstructured", "small batch")
     assert "calls (median of 3 cases, " in made.break_even
     assert made.joules == f"not measured: {NO_METER}"
@@ -145,18 +145,19 @@ def test_a_sparsity_without_a_speed_up_is_named() -> None:
     assert found.missing == ("60 %",)
 
 
-@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_table_holds_every_answer(width: int) -> None:
     written = io.StringIO()
     made = answers(frame.from_lines(results(*grid(energy_note="[bold]"))))
     Console(file=written, width=width).print(table(made))
     text = written.getvalue()
     assert max(len(row) for row in text.splitlines()) <= width
-    flowing = " ".join(text.replace("│", " ").split())
     for words in ("[bold]", "from 83 %", "unstructured", "decode", "float32, cold"):
-        assert words in flowing
+        assert words in text
 
 
 def test_no_answers_are_an_empty_table() -> None:
+    written = io.StringIO()
     assert answers(frame.from_lines([])) == []
-    assert table([]).row_count == 0
+    Console(file=written).print(table([]))
+    assert written.getvalue().split() == ["When", "does", "sparsity", "pay", "here?"]

@@ -6,7 +6,7 @@ from suite.case import case
 from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
 from suite.workload import workload
-from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, SPARSITIES, TOKENS
+from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, PREFILL, SPARSITIES, TOKENS
 
 SQUARES = (32, 16, 64, 128)
 RECTANGLES = ((1, 16), (16, 1), (8, 32), (64, 16))
@@ -26,10 +26,10 @@ def smoke():
 
 def default():
     """The anchor layer in blocks of 32, then other blocks at one sparsity."""
-    m, k = ANCHOR
-    for n, sparsities in ((64, (0.5, 0.9, 0.7, 0.95)), (512, (0.5, 0.9))):
+    for (m, k), n, sparsities in ((ANCHOR, 64, (0.5, 0.9, 0.7, 0.95, 0.3)), (PREFILL, 512, (0.5, 0.9, 0.7))):
         for sparsity in sparsities:
             yield case("spmm", Block(32, 32, sparsity), m=m, k=k, n=n)
+    m, k = ANCHOR
     for pattern in (Block(16, 16, 0.9), Block(1, 16, 0.9), Butterfly(64)):
         yield case("spmm", pattern, m=m, k=k, n=64)
 

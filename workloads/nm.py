@@ -6,7 +6,7 @@ from suite.case import case
 from suite.patterns.n_of_m import NofM
 from suite.patterns.v_n_of_m import VNofM
 from suite.workload import workload
-from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, TOKENS
+from suite.workloads.shapes import ANCHOR, DTYPES, FEW_TOKENS, LLM, PREFILL, TOKENS
 
 GROUPS = (NofM(2, 4), NofM(1, 8), NofM(1, 4), NofM(1, 16), NofM(2, 8))
 BANDS = (VNofM(64, 2, 8), VNofM(64, 2, 16), VNofM(128, 2, 32), VNofM(16, 2, 8))
@@ -29,8 +29,9 @@ def default():
     m, k = ANCHOR
     for pattern in GROUPS:
         yield case("spmm", pattern, m=m, k=k, n=64)
-    for n, pattern in product((1, 512), GROUPS[:2]):
+    for ((m, k), n), pattern in product(((ANCHOR, 1), (PREFILL, 512)), GROUPS[:2]):
         yield case("spmm", pattern, m=m, k=k, n=n)
+    m, k = ANCHOR
     yield case("spmm", NofM(2, 4), "bfloat16", m=m, k=k, n=64)
     for pattern in BANDS[:2]:
         yield case("spmm", pattern, m=m, k=k, n=64)

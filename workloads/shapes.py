@@ -7,6 +7,7 @@ value are fused; gate and up are each their own matrix.
 """
 
 ANCHOR = (4096, 4096)  # the attention output of Llama-2-7B, Llama-3-8B and Mistral-7B
+PREFILL = (2048, 2048)  # the attention output of OPT-1.3B: many tokens within minutes on two cores
 
 LLM = {
     "Llama-2-7B qkv": (12288, 4096),

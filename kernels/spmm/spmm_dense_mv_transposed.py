@@ -9,11 +9,7 @@ from suite.formats.dense import too_large
 from suite.kernel import Prepared, kernel
 
 
-def refuse(case, device):
-    return too_large(case) + ([f"is for one column, got n = {case['n']}"] if case["n"] != 1 else [])
-
-
-@kernel(op="spmm", on="cpu", dtypes=("float32", "bfloat16"), dense=True, refuse=refuse)
+@kernel(op="spmm", on="cpu", dtypes=("float32", "bfloat16"), dense=True, only={"n": 1}, refuse=too_large)
 def spmm_dense_mv_transposed(a, b):
     """torch.mv, the weight in columns."""
     weight = a.dense.t().contiguous().t()

@@ -26,7 +26,7 @@ SCATTERED = (
     NofM,
     FanIn,
 )  # the block law holds: a block is empty with chance (1 - density)^size
-SPARSE_BLOCKS = 0.6  # fuller than this, multiplying the zeros costs less than it saves elsewhere
+MOST_OF_ALL = 0.6  # with more blocks than this, each emptier than this, it is a slow dense product
 SMALL = 2**16  # elements; a matrix this small is not worth refusing, and is what tests are made of
 
 
@@ -115,7 +115,7 @@ def unfit(case: Case, _: Device | None = None) -> list[str]:
     alone, every = pattern.count(m, k), whole(m, height) * whole(k, width)
     if isinstance(pattern, SCATTERED) and 0 < alone < m * k:
         filled = every * (1 - (1 - alone / (m * k)) ** (height * width))
-        if alone / filled < SPARSE_BLOCKS and every > SMALL:
+        if filled / every > MOST_OF_ALL > alone / filled and every > SMALL:
             return [
                 f"blocks of {height}x{width} would be {alone / filled:.0%} full: "
                 f"{pattern} leaves {1 - filled / every:.0%} of them out"
