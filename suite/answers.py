@@ -243,7 +243,7 @@ def calls_of(calls: float) -> str:
 SIGNS: dict[Verdict, tuple[str, str]] = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
 
 
-COLUMNS = {name: QUESTIONS[name] for name in ("faster", "since", "break_even", "trust")}
+COLUMNS = ("faster", "from which sparsity on", "conversion pays after", "trust")
 
 
 def table(given: Sequence[Answer]) -> Renderables:
@@ -256,15 +256,18 @@ def table(given: Sequence[Answer]) -> Renderables:
         kinds[one.device, one.dtype, one.cache].append(one)
     made: list[RenderableType] = [Text("\nWhen does sparsity pay here?", style="bold")]
     for kind, cells in kinds.items():
-        shown = Table(title=", ".join(kind), title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1))
+        shown = Table(
+            title=", ".join(kind), title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1)
+        )
         for name in ("pattern", "regime"):
             shown.add_column(name, no_wrap=True)
-        for name in COLUMNS.values():
-            shown.add_column(name)
+        for name in COLUMNS:
+            shown.add_column(name, min_width=10)
         for one in cells:
             sign, colour = SIGNS[one.verdict]
-            texts = [getattr(one, name) for name in list(COLUMNS)[1:]]
-            shown.add_row(one.family, one.regime, Text(f"{sign} {one.faster}", style=colour), *texts)
+            trust, _, _ = one.trust.partition(":")  # the page says what disturbed them
+            verdict = Text(f"{sign} {one.faster}", style=colour)
+            shown.add_row(one.family, one.regime, verdict, one.since, one.break_even, trust)
         made.append(shown)
     for name in ("joules", "accuracy"):
         said = {getattr(one, name) for one in given}

@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import scipy.io
+import scipy.sparse
 from rogues import OUTCOMES
 
 from suite.record import read
@@ -217,3 +219,34 @@ def test_energy_is_measured_or_says_why_not(rogue_run):
     for line in rogue_run.results:
         if line.outcome == "ok":
             assert line.joules_counter is not None or line.energy_note
+
+
+def test_a_matrix_from_a_file_runs_on_every_kernel(tmp_path):
+    matrix, file = tmp_path / "a matrix.mtx", tmp_path / "run.jsonl"
+    scipy.io.mmwrite(matrix, scipy.sparse.random_array((300, 200), density=0.05, rng=1))
+    done = sparsemark(
+        "run", "unstructured", "--matrix", matrix, "--set", "n=33", "--extent", "smoke", "--visits", 1,
+        "--out", file,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = read(file).results
+    assert {line.outcome for line in found} == {"ok"}
+    assert {line.sparsity for line in found} == {0.95}
+    assert str(tmp_path) not in file.read_text()  # no path of this machine in what may be published
+
+
+@pytest.mark.skipif(
+    "SPARSEMARK_MATRICES" not in os.environ, reason="SPARSEMARK_MATRICES names no folder of .mtx"
+)
+def test_real_matrices_run_on_every_kernel_that_does_not_refuse(tmp_path):
+    file = tmp_path / "run.jsonl"
+    matrices = sorted(Path(os.environ["SPARSEMARK_MATRICES"]).glob("*.mtx"))
+    done = sparsemark(
+        "run", "unstructured", "--matrix", *matrices, "--set", "n=64", "--visits", 1, "--extent", "smoke",
+        "--out", file,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = read(file).results
+    assert len({line.data for line in found}) == len(matrices)
+    assert {line.outcome for line in found} <= {"ok", "refused"}
+    assert max(line.peak_bytes or 0 for line in found) < 4 * 2**30
