@@ -30,8 +30,7 @@ lint: setup-test
 	$(tool) ruff format --check .
 	$(tool) pyright
 
-gpu: setup-test
-	$(tool) pytest -m gpu
+gpu: setup
 	$(run) run --extent $(EXTENT) --device cuda:0 $(if $(BUDGET),--budget $(BUDGET))
 	$(run) report --out "$(SITE)"
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from suite.answers import QUESTIONS, causes, place
+from suite.answers import BELOW, causes, place, unmeasured
 from suite.report import page_of, report
 
 
@@ -14,7 +14,7 @@ def index(view):
     return {
         "devices": devices(view),
         "tables": tables(view.answers),
-        "questions": QUESTIONS,
+        "below": BELOW,
         "wins": sum(one.verdict is True for one in view.answers),
         "cells": len(view.answers),
         "runs": [run(one) for one in view.recorded],
@@ -75,16 +75,6 @@ def tables(answers):
         }
         for (device, dtype, cache), cells in made.items()
     ]
-
-
-def unmeasured(cells):
-    """Questions that no cell of a table answers, for one reason: said once below it."""
-    said = {name: {getattr(one, name) for one in cells} for name in ("joules", "accuracy")}
-    return {
-        name: texts.pop()
-        for name, texts in said.items()
-        if len(texts) == 1 and min(texts).startswith("not measured")
-    }
 
 
 def run(one):

@@ -10,6 +10,9 @@ from suite.case import REGIMES
 from suite.pattern import Pattern, parse
 from suite.record import Result, Run
 from suite.registry import Unusable
+from suite.sources import argument
+
+NOTEBOOK = "notebook"  # the workload of lines from a notebook, which no command can name
 
 AS_RECORDED = """
 device workload op case data pattern dtype seed kernel kernel_hash cache threads dense execution scope
@@ -67,12 +70,18 @@ def family_of(text: str) -> str:
 
 
 def command(line: Result, run: Run | None) -> str:
-    """What to type to measure this again."""
-    words = ["sparsemark", "run", line.workload, "--case", line.case, "--kernels", line.kernel]
+    """What to type to measure this again, where its matrix and plug-ins lie."""
+    options = run.options if run else {}
+    words = ["sparsemark", "run", *([] if line.workload == NOTEBOOK else [line.workload])]
+    words += ["--case", line.case, "--kernels", line.kernel]
     if line.data:
-        words += ["--matrix", re.sub(r"-[0-9a-f]{8}$", "", line.data)]
+        words += ["--matrix", argument(line.data)]
+    if options.get("extent", "default") != "default":
+        words += ["--extent", str(options["extent"])]
     if line.cache != "cold":
         words += ["--cache", line.cache]
-    for plugin in run.plugins if run else ():
-        words += ["--plugin", plugin["file"]] if "file" in plugin else []
+    if "threads" in options:
+        words += ["--threads", str(line.threads)]
+    if plugins := [str(plugin["file"]) for plugin in (run.plugins if run else ()) if "file" in plugin]:
+        words += ["--plugin", *plugins]
     return shlex.join(words)

@@ -19,21 +19,12 @@ from rich.text import Text
 
 from suite import units
 from suite.case import REGIMES
-from suite.crossover import Crossover
+from suite.crossover import SIDES, Point
 from suite.curves import Group, Verdict, groups
 from suite.frame import Rows
-from suite.units import count, percent, times
+from suite.units import count, ends, percent, times
 
 CELL = ["device", "dtype", "cache", "family", "regime"]
-
-QUESTIONS = {
-    "faster": "faster",
-    "since": "from which sparsity on",
-    "break_even": "conversion pays after",
-    "joules": "energy saved",
-    "accuracy": "accuracy cost",
-    "trust": "trust",
-}
 
 NO_SCORES = "not measured: no scores of the layers that were timed"
 
@@ -47,6 +38,16 @@ CAUSES = {  # -> the word that tells it in a row's `disturbed`
 }
 
 ORDER = [regime for _, regime in REGIMES]
+
+
+@dataclass(frozen=True)
+class Brief:
+    """Four of the answers in as few words as a terminal has room for. The page says the rest."""
+
+    faster: str
+    since: str
+    break_even: str
+    trust: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Answer:
     joules: str
     accuracy: str
     trust: str
+    brief: Brief
 
 
 def answers(frame: pd.DataFrame) -> list[Answer]:
@@ -102,6 +104,9 @@ def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
         joules=joules(rows),
         accuracy=NO_SCORES,
         trust=trust(rows),
+        brief=Brief(
+            faster_briefly(found), since_briefly(found), break_even(rows, brief=True), trust(rows, brief=True)
+        ),
     )
 
 
@@ -113,13 +118,7 @@ def faster(found: Sequence[Group]) -> str:
     says = {True: "yes,", False: "no, at most", None: "not clear, at best"}
     bests = [one.best for one in able if one.best]
     if len(found) == 1:
-        (best,) = bests
-        band = (
-            "one visit: no interval"
-            if best.low is None
-            else f"{times(best.low)[:-1]}-{times(best.high or 0)[:-1]}"
-        )
-        return f"{says[able[0].verdict]} {times(best.speed_up)} ({band}) at {percent(best.sparsity)} %"
+        return f"{says[able[0].verdict]} {told(bests[0])}"
     counts = Counter(one.verdict for one in able)
     said = [
         f"{word} in {of(counts[verdict], found)}"
@@ -130,48 +129,90 @@ def faster(found: Sequence[Group]) -> str:
     return f"{', '.join(said)}: at best {span([best.speed_up for best in bests], times)}"
 
 
+def told(best: Point) -> str:
+    """A speed-up, its interval and its sparsity."""
+    band = (
+        "one visit: no interval"
+        if best.low is None
+        else f"{times(best.low)[:-1]}-{times(best.high or 0)[:-1]}"
+    )
+    return f"{times(best.speed_up)} ({band}) at {percent(best.sparsity)} %"
+
+
+def faster_briefly(found: Sequence[Group]) -> str:
+    """(1) beside a sign that says whether."""
+    bests = [one.best for one in found if one.best]
+    if not bests:
+        return "not known"
+    if len(found) == 1:
+        return told(bests[0]).replace("one visit: no interval", "one visit")
+    wins = sum(one.verdict is True for one in found)
+    return f"in {wins} of {len(found)}: {span([best.speed_up for best in bests], times)}"
+
+
 def since(found: Sequence[Group]) -> str:
     """(2) The crossovers: one in its own words, several as a range and their count."""
     if len(found) == 1:
         return found[0].crossover.text
-    kinds: dict[str, list[Crossover]] = defaultdict(list)
+    return "; ".join(f"{together(several)} ({of(len(several), found)})" for several in alike(found))
+
+
+def since_briefly(found: Sequence[Group]) -> str:
+    """(2) What most curves with several sparsities say; the speed-up of a lone one is said beside it."""
+    most, *others = alike(found)
+    return f"{together(most)} ({len(most)} of {len(found)})" if others else together(most)
+
+
+def alike(found: Sequence[Group]) -> list[list[Group]]:
+    """Curves by what they answer. The commonest first, those of one sparsity last: they have no crossover."""
+    kinds: dict[tuple[str, int], list[Group]] = defaultdict(list)
     for one in found:
-        kinds[one.crossover.kind].append(one.crossover)
-    most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    return "; ".join(f"{together(kind, several)} ({of(len(several), found)})" for kind, several in most_first)
+        kind = one.crossover.kind
+        kinds[kind, one.points[0].side if kind == "single" else 0].append(one)
+    return sorted(kinds.values(), key=lambda same: (same[0].crossover.kind == "single", -len(same)))
 
 
-def together(kind: str, several: Sequence[Crossover]) -> str:
+def together(several: Sequence[Group]) -> str:
     """Crossovers of one kind."""
-    if same(one.text for one in several):
-        return several[0].text
+    kind, crossovers = several[0].crossover.kind, [one.crossover for one in several]
+    if kind == "single":
+        (side, *_), at = (one.points[0].side for one in several), [one.points[0].sparsity for one in several]
+        return f"{SIDES[side]} at {span(at, percent)} %"
+    if same(one.text for one in crossovers):
+        return crossovers[0].text
     if kind == "from":
-        return f"from {span([one.at or 0 for one in several], lambda at: percent(at, 0))} %"
+        return f"from {span([one.at or 0 for one in crossovers], lambda at: percent(at, 0))} %"
     if kind == "between":
-        low, high = min(one.low or 0 for one in several), max(one.high or 0 for one in several)
-        return f"between {percent(low)} and {percent(high)} %"
+        low, high = min(one.low or 0 for one in crossovers), max(one.high or 0 for one in crossovers)
+        return "between {} and {} %".format(*ends(low, high, (1, 2, 3)))
     if kind == "none":
-        return f"none up to {span([one.low or 0 for one in several], percent)} %"
-    return "; ".join(dict.fromkeys(one.text for one in several))
+        return f"none up to {span([one.low or 0 for one in crossovers], percent)} %"
+    return "; ".join(dict.fromkeys(one.text for one in crossovers))
 
 
-def break_even(rows: Rows) -> str:
+def break_even(rows: Rows, brief: bool = False) -> str:
     """(3) Calls until conversion has paid, where the best sparse kernel is faster at all."""
+    never = "never" if brief else "never: no call is faster"
     winners = rows[~rows["dense"] & rows["best"]]
     quick = winners[winners["speed_up"] > 1]
     if winners.empty or winners["speed_up"].isna().all():
         return "not known"
     if quick.empty:
-        return "never: no call is faster"
+        return never
     known = [calls for calls in quick["break_even"].dropna() if calls < inf]
     if not known:
         notes = quick["break_even_note"]
-        return f"not measured: {notes.iloc[0]}" if notes.iloc[0] else "never: no call is faster"
+        if notes.iloc[0]:
+            return "not measured" if brief else f"not measured: {notes.iloc[0]}"
+        return never
     text = calls_of(median(known))
     if len(known) == 1:
         return text
-    ends = count(min(known)), count(max(known))
-    return f"{text} (median of {len(known)} cases{'' if same(ends) else ', {}-{}'.format(*ends)})"
+    least, most = count(min(known)), count(max(known))
+    spread = "" if least == most else f"{least}-{most}"
+    if brief:
+        return f"{text} ({spread})" if spread else text
+    return f"{text} (median of {len(known)} cases{spread and f', {spread}'})"
 
 
 def joules(rows: Rows) -> str:
@@ -187,26 +228,28 @@ def joules(rows: Rows) -> str:
     return f"{span(list(share), lambda one: f'{100 * one:.0f} %')} ({saved} a call{cases})"
 
 
-def trust(rows: Rows) -> str:
+def trust(rows: Rows, brief: bool = False) -> str:
     """(6) How many of the lines something disturbed, and what."""
     timed = rows[rows["visits"] > 0]
     if timed.empty:
         return "nothing was timed"
     said = []
     if (timed["visits"] == 1).all():
-        said.append("one visit only: no intervals")
-    elif once := int((timed["visits"] == 1).sum()):
+        said.append("one visit only" if brief else "one visit only: no intervals")
+    elif not brief and (once := int((timed["visits"] == 1).sum())):
         said.append(f"{once} of {len(timed)} lines have one visit only")
     disturbed = int((timed["disturbed"] != "").sum())
     by = ", ".join(cause for cause, _ in causes(timed).most_common())
     said.append(
-        f"{disturbed} of {len(timed)} lines disturbed: {by}"
+        f"{disturbed or 'none'} of {len(timed)} disturbed"
+        if brief
+        else f"{disturbed} of {len(timed)} lines disturbed: {by}"
         if disturbed
         else f"{len(timed)} lines, none disturbed"
     )
     if above := int(timed["above_bound"].sum()):
         said.append(f"{above} above the roofline")
-    if lone := int(timed["one_sample"].sum()):
+    if not brief and (lone := int(timed["one_sample"].sum())):
         said.append(f"{lone} with one sample only")
     return "; ".join(said)
 
@@ -243,36 +286,57 @@ def calls_of(calls: float) -> str:
 SIGNS: dict[Verdict, tuple[str, str]] = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
 
 
-COLUMNS = ("faster", "from which sparsity on", "conversion pays after", "trust")
+COLUMNS = {"faster": "faster", "since": "from sparsity", "break_even": "pays after", "trust": "trust"}
+
+BELOW = {"joules": "Energy saved", "accuracy": "Accuracy cost"}  # what no table has a column for
+
+
+def unmeasured(cells: Sequence[Answer]) -> dict[str, str]:
+    """Questions that no cell answers, for one reason: it is said once, below them."""
+    said = {name: {getattr(one, name) for one in cells} for name in BELOW}
+    return {
+        name: texts.pop()
+        for name, texts in said.items()
+        if len(texts) == 1 and min(texts).startswith("not measured")
+    }
 
 
 def table(given: Sequence[Answer]) -> Renderables:
-    """The first screen for a terminal: a table per device, dtype and cache state, a row for each cell.
-
-    What no cell could measure, for one reason, is said once below.
-    """
+    """The first screen for a terminal: a table per device, dtype and cache state, a row for each cell."""
     kinds: dict[tuple[str, str, str], list[Answer]] = defaultdict(list)
     for one in given:
         kinds[one.device, one.dtype, one.cache].append(one)
     made: list[RenderableType] = [Text("\nWhen does sparsity pay here?", style="bold")]
     for kind, cells in kinds.items():
-        shown = Table(
-            title=", ".join(kind), title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1)
-        )
-        for name in ("pattern", "regime"):
-            shown.add_column(name, no_wrap=True)
-        for name in COLUMNS:
-            shown.add_column(name, min_width=10)
-        for one in cells:
-            sign, colour = SIGNS[one.verdict]
-            trust, _, _ = one.trust.partition(":")  # the page says what disturbed them
-            verdict = Text(f"{sign} {one.faster}", style=colour)
-            shown.add_row(one.family, one.regime, verdict, one.since, one.break_even, trust)
-        made.append(shown)
-    for name in ("joules", "accuracy"):
-        said = {getattr(one, name) for one in given}
-        for text in sorted(said):
-            whose = [f"{one.family} {one.regime}" for one in given if getattr(one, name) == text]
-            whom = "" if len(said) == 1 else f" ({', '.join(dict.fromkeys(whose))})"
-            made.append(Text(f"{QUESTIONS[name]}{whom}: {text}", style="dim"))
+        made += [Text(f"\n{', '.join(kind)}"), cells_of(cells)]
+    once = unmeasured(given)
+    for name, called in BELOW.items():
+        if name in once:
+            made.append(Text(f"{called}: {once[name]}", style="dim"))
+            continue
+        said: dict[str, list[str]] = defaultdict(list)
+        for one in given:
+            said[getattr(one, name)].append(f"{one.family} {one.regime}")
+        made += [
+            Text(f"{called} ({', '.join(dict.fromkeys(whose))}): {text}", style="dim")
+            for text, whose in said.items()
+        ]
     return Renderables(made)
+
+
+def cells_of(cells: Sequence[Answer]) -> Table:
+    """A table of cells, no column of which is narrower than its longest word."""
+    rows = []
+    for one in cells:
+        sign, colour = SIGNS[one.verdict]
+        said = [getattr(one.brief, name) for name in COLUMNS]
+        rows.append(
+            [Text(one.family), Text(one.regime), Text(f"{sign} {said[0]}", colour), *map(Text, said[1:])]
+        )
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name, column in zip(("pattern", "regime", *COLUMNS.values()), zip(*rows, strict=True), strict=True):
+        words = [word for text in (name, *(cell.plain for cell in column)) for word in text.split()]
+        made.add_column(name, min_width=max(map(len, words)))
+    for row in rows:
+        made.add_row(*row)
+    return made

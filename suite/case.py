@@ -80,7 +80,7 @@ def from_id(text: str) -> Case:
     except ValueError:
         raise Unusable(
             f"case {text!r} is not an id. One looks like "
-            "spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0; `sparsemark list` prints them."
+            "spmm/m=4096,k=4096,n=64/unstructured@0.9/float32/seed=0; `sparsemark list --cases` prints them."
         ) from None
     return Case(
         op, extent, parse(pattern), dtype, number, data=parts[5].removeprefix("data=") if parts[5:] else ""

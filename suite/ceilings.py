@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from suite import probes
+from suite.cache import folder
 from suite.cpuinfo import Cache
 from suite.device import Ceiling
 
@@ -184,11 +185,9 @@ def last_level(caches: Mapping[str, Cache]) -> int:
 
 def cache_file(fingerprint: Mapping[str, Any], threads: int) -> Path:
     """Where the best so far of this machine, this many threads and these probes is kept."""
-    own = os.environ.get("SPARSEMARK_CACHE")
-    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     made = hashlib.sha256(json.dumps([fingerprint, threads], sort_keys=True).encode())
     made.update(probes.SOURCE.read_bytes())
-    return (Path(own) if own else Path(users, "sparsemark")) / "ceilings" / f"{made.hexdigest()[:16]}.json"
+    return folder("ceilings") / f"{made.hexdigest()[:16]}.json"
 
 
 def recall(file: Path) -> Ceiling:

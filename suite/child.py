@@ -34,8 +34,9 @@ class Job(msgspec.Struct):
     visit: int
     cache: str
     threads: int
-    pipe: int
-    pulse: str
+    pipe: int = 0  # these three are the parent's to fill in
+    pulse: str = ""
+    parent: int = 0
     metered: bool = False
     effort: dict[str, float] = {}
     plugins: list[str] = []
@@ -51,11 +52,13 @@ class Event(msgspec.Struct, omit_defaults=True):
     fatal: str | None = None  # why no case at all can be measured
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """A parent that is killed takes its child with it, and the system's memory killer starts here."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it was gone before that
+            os._exit(1)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -71,8 +74,8 @@ def limit_memory(most: int) -> None:
 
 def main(file: str) -> None:
     """Measure the job of this file."""
-    die_with_parent()
     job = msgspec.json.decode(Path(file).read_bytes(), type=Job)
+    die_with(job.parent)
 
     def tell(event: Event) -> None:
         os.write(job.pipe, msgspec.json.encode(event) + b"\n")

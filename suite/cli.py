@@ -1,6 +1,6 @@
 """The command line: each file of `suite/commands/` is a command, its docstring the help.
 
-Exit status: 0 fine, 1 a check failed, 2 wrong usage, 4 the machine is unfit, 130 interrupted.
+Exit status: 0 fine, 1 a check failed, 2 wrong usage, 130 interrupted.
 """
 
 import argparse
@@ -14,10 +14,6 @@ from suite import __version__
 from suite.registry import Unusable
 
 
-class Unfit(Unusable):
-    """The machine cannot do what was asked. Exit status 4."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends in one sentence."""
     given = parser().parse_args(arguments)
@@ -25,9 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(given.go(given) or 0)
     except Unusable as mistake:
         print(f"sparsemark: {mistake}", file=sys.stderr)
-        sys.exit(4 if isinstance(mistake, Unfit) else 2)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("\nsparsemark: interrupted. What was measured is on disk; --resume goes on.", file=sys.stderr)
+        print("\nsparsemark: interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from itertools import chain, product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from suite.case import DTYPES, Case
 from suite.check import Question, Wrong, check, poison, question
+from suite.claims import claims, faults
 from suite.device import Device
-from suite.flush import ranges
-from suite.kernel import Kernel, Prepared, prepared
+from suite.intact import Intact
+from suite.kernel import Kernel, Prepared, Refused, prepared
 from suite.op import OPS, Operands, make_operands
 from suite.pattern import PATTERNS, Pattern
 from suite.patterns.unstructured import Unstructured
@@ -185,84 +185,55 @@ def posed(trial: Trial) -> Question:
 
 def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:
     """Ask twice, with other live operands in between and old answers spoilt; then look at what it claims."""
-    if reasons := kernel.refusals(trial.case, device):
-        return Verdict(trial, "refused", "; ".join(reasons))
-    asked = posed(trial)
+    shared = None
     try:
-        operands = ordered(device.place(asked.operands), kernel)
-        made = prepared(kernel, operands)
-        live = OPS[kernel.op].live
-        errors = []
-        for one in (asked, asked.twin, asked):
-            given = ordered(device.place(one.operands), kernel)
-            before = [fingerprint(each) for each in given]
-            answer = made.run(*(given[at] for at in live))
-            errors.append(check(answer, one))
-            poison(answer)
-            if changed := [at for at, each in enumerate(given) if fingerprint(each) != before[at]]:
-                names = ", ".join(OPS[kernel.op].operands[at] for at in changed)
-                raise Wrong(
-                    f"it changes its operand {names}, or answers with that memory; answer with its own"
-                )
-        if claims := faults_of(made, asked):
-            raise Wrong("; ".join(claims))
+        if reasons := kernel.refusals(trial.case, device):
+            return Verdict(trial, "refused", "; ".join(reasons))
+        asked, live = posed(trial), OPS[kernel.op].live
+        names = OPS[kernel.op].operands
+        shared = Intact({names[at]: one for at, one in enumerate(asked.operands) if at not in live})
+        made = prepared(kernel, copies(kernel, asked, device))
+        error = answers(kernel, made, asked, shared, device)
+        if said := faults(claims(made), made, asked):
+            raise Wrong("; ".join(said))
     except Wrong as wrong:
         return Verdict(trial, "wrong", str(wrong))
-    except Exception as broken:  # a kernel may fail in any way at all
+    except Refused as reason:
+        return Verdict(trial, "refused", str(reason))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # SystemExit too: a kernel may fail in any way at all
         return Verdict(trial, "broken", f"{type(broken).__name__}: {broken}")
-    return Verdict(trial, "ok", error=max(errors))
+    finally:
+        if shared:
+            shared.changed()  # restores them for the next kernel
+    return Verdict(trial, "ok", error=error)
 
 
-def ordered(operands: Operands, kernel: Kernel) -> Operands:
-    """Copies of the live operands, in the memory order the kernel asked for; the fixed ones as they are."""
+def answers(kernel: Kernel, made: Prepared, asked: Question, shared: Intact, device: Device) -> float:
+    """The worst error of three calls. All get the same live tensors, not those that prepare saw:
+
+    neither an answer kept under their address nor one that reads what prepare was given survives.
+    """
+    op = OPS[kernel.op]
+    given, worst = copies(kernel, asked, device), 0.0
+    for one in (asked, asked.twin, asked):
+        for at in op.live:
+            given[at].copy_(device.place(one.operands)[at])
+        own = Intact({op.operands[at]: given[at] for at in op.live})
+        answer = made.run(*(given[at] for at in op.live))
+        worst = max(worst, check(answer, one))
+        poison(answer)
+        if changed := [*own.changed(), *shared.changed()]:
+            raise Wrong(
+                f"it changes its operand {', '.join(changed)}, or answers with that memory; "
+                "answer with its own"
+            )
+    return worst
+
+
+def copies(kernel: Kernel, asked: Question, device: Device) -> Operands:
+    """The operands as the kernel wants them: the live ones copied, the fixed ones as they are."""
     live = OPS[kernel.op].live
-    columns = kernel.live_order == "columns"
-    return tuple(
-        (one.t().clone(memory_format=torch.contiguous_format).t() if columns else one.clone())
-        if at in live and isinstance(one, Tensor)
-        else one
-        for at, one in enumerate(operands)
-    )
-
-
-def fingerprint(operand: Any) -> Any:
-    """Tells whether an operand was written to."""
-    if isinstance(operand, Sparse):
-        return tuple(map(fingerprint, (operand.starts, operand.columns, operand.values)))
-    if isinstance(operand, Tensor):
-        return hash(operand.detach().cpu().double().numpy().tobytes())  # exact for every dtype here
-    return None
-
-
-def faults_of(made: Prepared, asked: Question) -> list[str]:
-    """What a kernel claims that cannot be: less work than the nonzeros, fewer bytes, more than it holds."""
-    op, case = OPS[asked.case.op], asked.case
-    said = []
-    useful, least = op.useful(case, asked.operands), op.least_values(case, asked.operands)
-    executed = made.executed() if callable(made.executed) else made.executed
-    if executed is not None and executed < useful:
-        said.append(f"it states {executed} FLOPs executed; the nonzeros alone are {useful}")
-    if made.values is None:
-        return said
-    stored = made.values + (made.metadata or 0)
-    if stored < least:
-        said.append(f"it states {stored} bytes of values and metadata; the nonzeros alone are {least}")
-    if (held := held_bytes(made.holds)) < stored:
-        said.append(
-            f"it states {stored} bytes of values and metadata, yet holds {held}; name each buffer in holds"
-        )
-    return said
-
-
-def held_bytes(holds: Iterable[Any]) -> int:
-    """Bytes of all buffers; a view counts as what it spans, memory held twice counts once."""
-    return sum(size for _, size in ranges(holds)) + sum(one.nbytes for one in elsewhere(holds))
-
-
-def elsewhere(holds: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors of other devices, which the CPU's flush passes over; nested ones too."""
-    for one in holds:
-        if isinstance(one, Tensor) and one.device.type != "cpu":
-            yield one
-        elif isinstance(one, tuple | list):
-            yield from elsewhere(one)
+    placed = device.place(asked.operands)
+    return kernel.arrange(tuple(one.clone() if at in live else one for at, one in enumerate(placed)), live)

@@ -93,15 +93,19 @@ class Cpu:
         return "clflushopt" if "clflushopt" in self.isa else "clflush"
 
     @cached_property
-    def _evict(self) -> flush.Evictor:
+    def _evictor(self) -> flush.Evictor:
         return flush.Evictor(ceilings.last_level(self.facts.caches))
+
+    def evict(self) -> None:
+        """Empty the caches whole, for what nobody can name: slow, but nothing stays."""
+        self._evictor()
 
     def flush(self, held: Iterable[Any]) -> None:
         """Drop whatever is held from every cache; the threads that do it are those of the next call."""
         ranges = flush.ranges(held)
         library, _ = probes.load()
         if library is None or probes.flush(library, ranges, "clflushopt" in self.isa, self.threads) < 0:
-            self._evict()
+            self.evict()
 
     def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
         """Seconds of one call, and what it returned."""

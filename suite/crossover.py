@@ -14,7 +14,9 @@ A point is clear when its interval excludes 1; with one visit there is none, and
     none up to 99 %             faster at no sparsity measured
     crosses more than once      clear points change sides twice, or from faster to slower: without zeros to
                                 skip no sparse kernel starts ahead, so such a curve must have risen before
-    too noisy to say            the values lie on both sides of 1, or all above it, and no point is clear
+    too noisy to say            the values lie on both sides of 1, or all above it, and no point is clear; or
+                                the clear points lie on one side, and nothing shows that the curve came from
+                                the other, or gets there
     at 50 %: 1.3x, faster       one sparsity was measured; "slower" or "no clear difference" where it is that
 """
 
@@ -24,9 +26,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from suite.units import interval, percent, times
+from suite.units import ends, interval, percent, times
 
 Kind = Literal["always", "from", "between", "none", "many", "noisy", "single", "no dense", "no sparse"]
+
+SIDES = {1: "faster", -1: "slower", 0: "no clear difference"}
 
 LEAST_DENSITY = 1e-9  # a matrix without nonzeros has no logarithm
 
@@ -90,6 +94,8 @@ def crossover(points: Sequence[Point]) -> Crossover:
             return Crossover("from", f"from {interval(at, low, high)}", at, low, high)
     slower = [point.sparsity for point in points if point.side < 0]
     faster = [point.sparsity for point in points if point.side > 0]
+    if (not slower and above[0]) or (not faster and not above[-1]):
+        return Crossover("noisy", "too noisy to say", doubt=doubt)
     low, high = (slower or [first])[-1], (faster or [last])[0]
     if not slower:
         doubt = f"clearly slower nowhere; {doubt}"
@@ -97,13 +103,14 @@ def crossover(points: Sequence[Point]) -> Crossover:
         doubt = f"clearly faster nowhere; {doubt}"
     elif points[0].low is None:
         doubt = "one visit: no interval"
-    return Crossover("between", f"between {percent(low)} and {percent(high)} %", at, low, high, doubt)
+    return Crossover(
+        "between", "between {} and {} %".format(*ends(low, high, (1, 2, 3))), at, low, high, doubt
+    )
 
 
 def single(point: Point) -> Crossover:
     """What one sparsity says."""
-    side = {1: "faster", -1: "slower", 0: "no clear difference"}[point.side]
-    text = f"at {percent(point.sparsity)} %: {times(point.speed_up)}, {side}"
+    text = f"at {percent(point.sparsity)} %: {times(point.speed_up)}, {SIDES[point.side]}"
     return Crossover("single", text, doubt="one sparsity measured")
 
 

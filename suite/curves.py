@@ -37,7 +37,9 @@ class Group:
 
     @property
     def best(self) -> Point | None:
-        return max(self.points, key=lambda point: point.speed_up, default=None)
+        """The point the verdict speaks of: where any is clearly faster, the fastest of those."""
+        able = [point for point in self.points if point.side == 1] or self.points
+        return max(able, key=lambda point: point.speed_up, default=None)
 
     @property
     def verdict(self) -> Verdict:

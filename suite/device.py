@@ -72,6 +72,10 @@ class Device(Protocol):
         """Drop tensors and arrays (and whatever is nested in tuples) from every cache."""
         ...
 
+    def evict(self) -> None:
+        """Empty the caches whole: for a kernel that keeps buffers it cannot show."""
+        ...
+
     def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
         """Seconds of one call from idle to idle, and what it returned."""
         ...

@@ -6,7 +6,7 @@ the nominal speed-up, 1 / density, is a straight line.
 
 from collections.abc import Callable
 from itertools import count
-from math import ceil, floor, inf, log2
+from math import ceil, floor, inf, log2, sqrt
 from typing import Any
 
 import matplotlib as mpl
@@ -112,10 +112,7 @@ def drawn(
         if column == "speed_up":
             ratio_axis(axes)
         elif log:
-            low, high = axes.get_ylim()
-            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-            axes.yaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}" if calls >= 1 else f"{calls:g}")
+            calls_axis(axes)
         axes.set_ylabel(says)
         if able.empty:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
@@ -169,6 +166,17 @@ def shares(axes: Axes) -> None:
     most = axes.dataLim.y1
     axes.set_ylim(0, 1.1 * most if 0 < most < inf else 1)
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+
+
+def calls_axis(axes: Axes) -> None:
+    """Numbers of calls. A decade at least, or there is no round number to label."""
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        low, high = sqrt(low * high / 10), sqrt(low * high * 10)
+        axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}" if calls >= 1 else f"{calls:g}")
 
 
 def ratio_axis(axes: Axes) -> None:

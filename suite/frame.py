@@ -13,6 +13,7 @@ import pandas as pd
 
 from suite import record
 from suite.about import AS_RECORDED
+from suite.ceilings import merge
 from suite.device import Ceiling
 from suite.op import discover_parts
 from suite.record import Ceilings, Recorded, Result, Run
@@ -61,11 +62,7 @@ def made_of(lines: Sequence[tuple[int, Run | None, Result]], ceilings: Mapping[s
     current = [found for found in lines if newest[found[2].device, found[2].kernel] == found[2].kernel_hash]
     told: list[dict[str, Any]] = []
     for group in grouped(current).values():
-        best = {
-            True: fastest([row for row in group if row.first.dense]),
-            # Masked and simulated sparsity skip no zeros: shown, but never the answer.
-            False: fastest([row for row in group if not row.first.dense and row.first.execution == "sparse"]),
-        }
+        best = best_of(group)
         told += [tell(row, best, ceilings.get(row.first.device)) for row in group]
     frame = pd.DataFrame(told, columns=[name for names in COLUMNS.values() for name in names.split()])
     kinds: dict[str, Any] = dict.fromkeys(COLUMNS["numbers"].split(), float)
@@ -89,10 +86,7 @@ def ceilings_of(recorded: Iterable[Recorded]) -> dict[str, Ceiling]:
     """The best each device was seen to do, over all windows of all processes."""
     made: dict[str, Ceiling] = {}
     for line in (line for one in recorded for line in one.lines if isinstance(line, Ceilings)):
-        best = made.setdefault(line.device, Ceiling())
-        for have, more in ((best.flops, line.flops), (best.bandwidth, line.bandwidth)):
-            for name, rate in more.items():
-                have[name] = max(have.get(name, 0.0), rate)
+        made[line.device] = merge(made.get(line.device, Ceiling()), Ceiling(line.flops, line.bandwidth))
     return made
 
 
@@ -113,6 +107,15 @@ def grouped(lines: Iterable[tuple[int, Run | None, Result]]) -> dict[tuple, list
             if row := rows.get(key, {}).get((window.kernel, window.selector)):
                 row.energy.append(window)
     return {key: list(group.values()) for key, group in rows.items()}
+
+
+def best_of(group: Sequence[Row]) -> dict[bool, Row | None]:
+    """The best dense (True) and the best sparse row (False) of those that compete."""
+    return {
+        True: fastest([row for row in group if row.first.dense]),
+        # Masked and simulated sparsity skip no zeros: shown, but never the answer.
+        False: fastest([row for row in group if not row.first.dense and row.first.execution == "sparse"]),
+    }
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:

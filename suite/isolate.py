@@ -45,7 +45,7 @@ class Offspring:
         self._pulse = Pulse(folder / "pulse", make=True)
         self._log = folder / "log"
         self._pipe, theirs = os.pipe()
-        job.pipe, job.pulse = theirs, str(folder / "pulse")
+        job.pipe, job.pulse, job.parent = theirs, str(folder / "pulse"), os.getpid()
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -91,7 +91,14 @@ class Offspring:
                 self._kill()
                 self.ending = self._ended("timeout", f"took longer than {patience:g} s {STAGES[stage]}")
                 return
-        self._process.wait()
+        try:
+            self._process.wait(self._limit)
+        except subprocess.TimeoutExpired:  # it has closed our pipe and lives on
+            self._kill()
+            self.ending = self._ended(
+                "timeout", f"closed the suite's pipe and did not end in {self._limit:g} s"
+            )
+            return
         if self._process.returncode or torn or done < self._cases:
             self.ending = self._ended(*self._death())
 
@@ -107,7 +114,10 @@ class Offspring:
             return "broken", f"the process exited with status {code} {stage}{self._last_words()}"
         name = signal.Signals(-code).name
         if -code == signal.SIGKILL:
-            return "memory", f"the system killed the process {stage} (SIGKILL): it is out of memory"
+            return (
+                "memory",
+                f"the system killed the process {stage} (SIGKILL), most likely for want of memory",
+            )
         return "broken", f"the process died of {name} {stage}"
 
     def _last_words(self) -> str:

@@ -9,16 +9,22 @@
             return out
         return Prepared(run, holds=(converted, out))
 
-A bare `return run` will do: then nothing is known of its cost, and only operands and answer are flushed.
+A bare `return run` will do: then nothing is known of its cost, nor of what it keeps, and the caches are
+emptied whole before a cold call.
 """
 
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+import marshal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from suite.case import Case
 from suite.pattern import Pattern
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 KERNELS: dict[str, "Kernel"] = {}
 
 SOURCES = (".cpp", ".cu")
+FORMATS = "suite.formats"  # the layouts kernels share: a changed one is another kernel
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Prepared:
     values, metadata: bytes of the converted operand's values, and of indices, masks, padding; None if closed.
     holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
+    hidden: it keeps buffers it cannot show (a compiler's packed weights): the caches are then emptied whole
+        before a cold call.
     """
 
     run: Callable[..., Any]
@@ -60,6 +69,7 @@ class Prepared:
     metadata: int | None = None
     holds: tuple[Any, ...] = ()
     note: dict[str, Any] = field(default_factory=dict)
+    hidden: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,18 +111,24 @@ class Kernel:
             reasons += self.refuse(case, device)
         return reasons
 
+    def arrange(self, operands: tuple[Any, ...], live: tuple[int, ...]) -> tuple[Any, ...]:
+        """The operands with the live ones in the memory order the kernel asked for."""
+        if self.live_order != "columns":
+            return operands
+        return tuple(
+            one.t().contiguous().t() if at in live and isinstance(one, Tensor) else one
+            for at, one in enumerate(operands)
+        )
+
     @cached_property
     def hash(self) -> str:
-        """Of the file it stands in and the native source beside it: another hash is another kernel."""
+        """Of its source, the native one beside it, and what it imports of its package and the formats.
+
+        Another hash is another kernel: what was measured of the old one is not this one's.
+        """
         made = hashlib.sha256()
-        try:
-            file = Path(inspect.getfile(self.prepare))
-            sources = [file, *(file.with_suffix(suffix) for suffix in SOURCES)]
-            for source in sources:
-                if source.is_file():
-                    made.update(source.read_bytes())
-        except TypeError:  # a function from a notebook's cell has no file
-            made.update(self.prepare.__code__.co_code)
+        for part in source(self.prepare):
+            made.update(part)
         return made.hexdigest()[:12]
 
     def __str__(self) -> str:
@@ -142,21 +158,21 @@ def kernel(
         if keep and name in KERNELS:
             raise ValueError(f"two kernels are called {name!r}; rename one of the functions")
         made = Kernel(
-            name,
-            about,
-            prepare,
-            op,
-            on,
-            dtypes,
-            patterns,
-            isa,
-            only or {},
-            divides or {},
-            refuse,
-            ids,
-            dense,
-            live_order,
-            extents,
+            name=name,
+            about=about,
+            prepare=prepare,
+            op=op,
+            on=on,
+            dtypes=dtypes,
+            patterns=patterns,
+            isa=isa,
+            only=only or {},
+            divides=divides or {},
+            refuse=refuse,
+            ids=ids,
+            dense=dense,
+            live_order=live_order,
+            extents=extents,
         )
         if keep:
             KERNELS[name] = made
@@ -171,5 +187,68 @@ def prepared(kernel: Kernel, operands: tuple[Any, ...]) -> Prepared:
     if isinstance(made, Prepared):
         return made
     if callable(made):
-        return Prepared(made)
+        return Prepared(made, hidden=True)
     raise TypeError(f"{kernel}: prepare returned {type(made).__name__}; return run, or Prepared(run, ...)")
+
+
+def source(function: Callable[..., Any]) -> Iterator[bytes]:
+    """What a prepare function is made of, as bytes: files where there are any, else its own text or code."""
+    function = inspect.unwrap(function)
+    file = file_of(function)
+    if file:
+        yield from beside(file)
+    else:  # a cell of a notebook, or a string that was executed
+        yield text_of(function)
+    for name, module in sorted(imported(getattr(function, "__globals__", {}), package(function)).items()):
+        other = file_of(module)
+        if other and other != file:
+            yield name.encode()
+            yield from beside(other)
+
+
+def file_of(thing: Any) -> Path | None:
+    """The file something stands in; None for the pseudo files of notebooks, and for built-in modules."""
+    try:
+        file = Path(inspect.getfile(thing))
+    except TypeError:
+        return None
+    return file if file.is_file() else None
+
+
+def beside(file: Path) -> Iterator[bytes]:
+    """A file and the native source of the same stem."""
+    for one in (file, *(file.with_suffix(suffix) for suffix in SOURCES)):
+        if one.is_file():
+            yield one.read_bytes()
+
+
+def text_of(function: Any) -> bytes:
+    """The source as Python remembers it, else the compiled code, constants and all."""
+    try:
+        return inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        return marshal.dumps(function.__code__, 2)  # the last version without references, which vary
+
+
+def package(function: Any) -> str:
+    """The package a function's module is in; empty for a module of its own."""
+    return (getattr(function, "__module__", None) or "").rpartition(".")[0]
+
+
+def imported(names: dict[str, Any], own: str) -> dict[str, ModuleType]:
+    """The modules of the formats and of a package that these names come from, and in turn theirs."""
+    found: dict[str, ModuleType] = {}
+    waiting = [names]
+    while waiting:
+        for value in list(waiting.pop().values()):
+            at = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if not isinstance(at, str) or at in found or not within(at, own):
+                continue
+            if module := sys.modules.get(at):
+                found[at] = module
+                waiting.append(vars(module))
+    return found
+
+
+def within(module: str, own: str) -> bool:
+    return any(folder and f"{module}.".startswith(f"{folder}.") for folder in (FORMATS, own))

@@ -21,7 +21,7 @@ LONG = 0.1  # seconds; a call this long needs no other before it to wake threads
 class Effort:
     """How much one visit samples a kernel."""
 
-    cap: float = 0.15  # seconds of its own calls
+    cap: float = 0.1  # seconds, flushes and untimed calls included
     least: int = 2  # samples, cap or not: best dense is chosen on odd ones and reported on even ones
     most: int = 1000
     precise: float = 0.01  # half the median's interval over the median
@@ -33,7 +33,8 @@ class Contender:
 
     name: str
     call: Callable[[], Any]
-    held: tuple[Any, ...] = ()  # its buffers and the live operands; its answer joins them at each call
+    held: tuple[Any, ...] = ()  # its buffers and the operands; its answers join them at each call
+    hidden: bool = False  # it holds what it cannot show, so the caches are emptied whole
     seconds: list[float] = field(default_factory=list)
     recent: float = 0.0  # seconds of the call before, timed or not
     answer: Any = None  # of the last timed call
@@ -51,9 +52,13 @@ def race(
     beat: Callable[[Contender], None] = lambda _: None,
     now: Callable[[], float] = perf_counter,
 ) -> None:
-    """Sample every contender in turn, in a new order each round, until its own stop rule fires."""
+    """Sample contenders in turn, in a new order each round, until all are precise or out of time.
+
+    One that is precise stays while others are not: a kernel that left early would be paired with rivals that
+    were measured at another moment, in smaller company.
+    """
     running = list(contenders)
-    while running:
+    while running and not all(precise(one, effort) for one in running):
         order.shuffle(running)
         for one in running:
             beat(one)
@@ -63,31 +68,36 @@ def race(
             except KeyboardInterrupt:
                 raise
             except BaseException as failed:  # SystemExit too: a kernel may fail in any way at all
-                one.failed, one.stopped = failed, "cap"
-                continue
+                one.failed = failed
             one.spent += now() - began
-            one.stopped = verdict(one, effort)
-        running = [one for one in running if not one.stopped]
+        running = [one for one in running if not one.failed and not exhausted(one, effort)]
+    for one in contenders:
+        one.stopped = "precise" if precise(one, effort) else "cap"
 
 
 def sample(one: Contender, device: Device, cache: str) -> float:
     """One timed call. An idle gap can double a call's time, so what precedes it follows without a pause."""
+    before = one.answer  # kept until the flush: the timed call may be given this memory for its answer
     if one.recent < LONG or cache == "hot":
         one.answer = one.call()
     if cache == "cold":
-        device.flush((*one.held, one.answer))
+        if one.hidden:
+            device.evict()
+        device.flush((*one.held, before, one.answer))
+    del before
     one.recent, one.answer = device.time(one.call)
     return one.recent
 
 
-def verdict(one: Contender, effort: Effort) -> str | None:
-    """Why to stop: the median is known precisely, or the cap is reached. None: go on."""
+def precise(one: Contender, effort: Effort) -> bool:
+    """Whether its median is known well enough."""
+    return len(one.seconds) >= effort.least and half_interval(one.seconds) <= effort.precise
+
+
+def exhausted(one: Contender, effort: Effort) -> bool:
+    """Whether it has had its share of the time."""
     count = len(one.seconds)
-    if count < effort.least:
-        return None
-    if half_interval(one.seconds) <= effort.precise:
-        return "precise"
-    return "cap" if one.spent >= effort.cap or count >= effort.most else None
+    return count >= effort.least and (one.spent >= effort.cap or count >= effort.most)
 
 
 def half_interval(seconds: Sequence[float]) -> float:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import torch  # noqa: F401  its OpenMP runtime must be in the process first, for ours to be the same
 
+from suite.cache import folder as cache_folder
+
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
 SAID = 12  # lines of the compiler's last words that an error repeats
@@ -146,10 +148,8 @@ def _build(source: Path, flags: tuple[str, ...]) -> Path:
 
 
 def folder() -> Path:
-    """Where libraries are kept: $SPARSEMARK_CACHE/native, else in the user's cache folder."""
-    own = os.environ.get("SPARSEMARK_CACHE")
-    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    asked = (Path(own) if own else Path(users, "sparsemark")) / "native"
+    """Where libraries are kept: with what is cached, or, where nothing can be written, for this process."""
+    asked = cache_folder("native")
     return asked if _writable(asked) else _temporary()
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 
 from suite import frame
+from suite.about import NOTEBOOK
 from suite.case import Case, from_id
 from suite.cpu import Cpu
 from suite.kernel import KERNELS, Kernel, kernel
@@ -34,12 +36,14 @@ def run(
     for one in kernels:
         chosen.append(as_kernel(one, point))
     device = Cpu()
-    lines = []
+    lines, before = [], torch.get_num_threads()
+    torch.set_num_threads(device.threads)  # as the lines say; a child would be pinned as well
     for number in range(1, visits + 1):
         fitting = [one for one in dict.fromkeys(chosen) if one.on == device.kind and one.fits(point)]
         random.Random(number).shuffle(fitting)
         visit = Visit(device, number, cache, Effort(cap=seconds))
-        lines += visit.results("notebook", point, fitting)
+        lines += visit.results(NOTEBOOK, point, fitting)
+    torch.set_num_threads(before)
     return frame.from_lines(lines)
 
 

@@ -58,7 +58,10 @@ def plan(
     for _, case in ordered:
         if wrong := faults(case):
             raise Unusable(f"case {case}: {'; '.join(wrong)}.")
-    items = [Item(name, case, fitting(case, able)) for name, case in ordered]
+    firsts: dict[Case, str] = {}
+    for name, case in ordered:
+        firsts.setdefault(case, name)  # two workloads may share a case; it is measured once
+    items = [Item(name, case, fitting(case, able)) for case, name in firsts.items()]
     items = [one for one in items if one.kernels]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
@@ -149,7 +152,10 @@ def parse_axes(texts: Iterable[str]) -> dict[str, list[str]]:
     for text in texts:
         axis, equals, values = text.partition("=")
         if not equals or not axis or not all(values.split(",")):
-            raise Unusable(f"--set {text!r}: write an axis and its values, such as --set sparsity=0.5,0.9.")
+            raise Unusable(
+                f"--set {text!r}: write an axis and its values, such as --set sparsity=0.5,0.9, "
+                "and workloads before it."
+            )
         axes[axis] = values.split(",")
     for dtype in axes.get("dtype", ()):
         if dtype not in DTYPES:

@@ -1,5 +1,6 @@
 """Provenance: which sparsemark, libraries and plug-ins made a file."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -22,15 +23,22 @@ def libraries() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, "+changed" if files that measure differ from it; None outside a checkout."""
+    """The checkout's commit; None outside a checkout.
+
+    Where files that measure differ from it, `+` and a hash of how: two changed trees are not the same.
+    """
     root = Path(__file__).parent.parent
     if not (root / "pyproject.toml").is_file():
         return None
     head = git(root, "rev-parse", "--short=12", "HEAD")
     if head is None:
         return None
-    changed = git(root, "status", "--porcelain", "--", *MEASURES)
-    return head + "+changed" if changed else head
+    if not git(root, "status", "--porcelain", "--", *MEASURES):
+        return head
+    changes = hashlib.sha256((git(root, "diff", "HEAD", "--", *MEASURES) or "").encode())
+    for name in (git(root, "ls-files", "--others", "--exclude-standard", "--", *MEASURES) or "").splitlines():
+        changes.update((root / name).read_bytes())
+    return f"{head}+{changes.hexdigest()[:8]}"
 
 
 def git(root: Path, *words: str) -> str | None:

@@ -4,7 +4,6 @@ The first line is a Run; every other is a Result or a Score (and a Ceilings line
 device again). `null` is "not measured". Times are in seconds, energy in joules, sizes in bytes.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from suite.registry import Unusable
 
 SCHEMA = 1
 
@@ -221,17 +222,20 @@ def faults_of(line: Any_Line) -> list[str]:
 def read(file: Path) -> Recorded:
     """Every line of a results file; what is damaged is named, never skipped in silence."""
     run, found, faults, torn = None, [], [], False
+    keys: dict[tuple, int] = {}
     for number, text, whole in lines(file.read_bytes()):
+        if not whole:
+            torn = True  # a killed run leaves it; even if it parses, another line would be glued to it
+            break
         try:
             line = _decoder.decode(text)
         except (msgspec.ValidationError, msgspec.DecodeError) as wrong:
-            if not whole and not _parses(text):
-                torn = True  # what a killed run leaves
-            else:
-                faults.append(Fault(str(file), number, str(wrong)))
+            faults.append(Fault(str(file), number, str(wrong)))
             continue
         for says in faults_of(line):
             faults.append(Fault(str(file), number, says))
+        if isinstance(line, Result) and (first := keys.setdefault(line.key, number)) != number:
+            faults.append(Fault(str(file), number, f"the same measurement as line {first}"))
         if isinstance(line, Run):
             if run is not None or found:
                 faults.append(Fault(str(file), number, "a run line that is not the first"))
@@ -240,14 +244,6 @@ def read(file: Path) -> Recorded:
     if run is None:
         faults.append(Fault(str(file), 1, "the first line is not a run: the file has no header"))
     return Recorded(file, run, found, faults, torn)
-
-
-def _parses(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 class Writer:
@@ -259,7 +255,14 @@ class Writer:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, line: Line) -> None:
-        os.write(self._descriptor, encode(line))
+        left = encode(line)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as failed:
+            raise Unusable(
+                f"{self.file} cannot be written: {failed.strerror}. What is in it stays."
+            ) from None
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,7 +27,7 @@ from suite.agreement import Agreement, agreements
 from suite.answers import Answer, answers
 from suite.curves import Group, groups
 from suite.frame import tidy
-from suite.record import Recorded
+from suite.record import Recorded, Run
 from suite.registry import Unusable, discover
 from suite.svg import svg
 from suite.units import NOTHING, count, joules, percent, seconds, times
@@ -41,6 +42,7 @@ class View:
     """What a report may look at: the files as they were read, and all that follows from them."""
 
     recorded: Sequence[Recorded]
+    beside: Sequence[Recorded] = ()  # runs to hold these against: no number of theirs is shown
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -56,7 +58,7 @@ class View:
 
     @cached_property
     def agreements(self) -> list[Agreement]:
-        return agreements(self.recorded)
+        return agreements([*self.beside, *self.recorded])
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,47 @@ def report(make: Callable[[View], dict[str, Any] | Iterable[Page]]) -> Report:
     return REPORTS[name]
 
 
-def view_of(files: Sequence[Path | str]) -> View:
+def view_of(files: Sequence[Path | str], beside: Sequence[Path | str] = ()) -> View:
     """The View of results files."""
-    if missing := [str(file) for file in files if not Path(file).is_file()]:
+    if missing := [str(file) for file in (*files, *beside) if not Path(file).is_file()]:
         raise Unusable(f"no results file {missing[0]!r}. `sparsemark run` writes one.")
-    return View([record.read(Path(file)) for file in files])
+    return View(*([record.read(Path(file)) for file in some] for some in (files, beside)))
 
 
-def write(files: Sequence[Path | str], out: Path | str) -> Path:
-    """Write every report's pages into a folder, and say which is the first. They need nothing beside them."""
+def earlier(file: Path) -> Path | None:
+    """The newest run before this one in its folder that it can be held against."""
+    latest = header_of(file)
+    if latest is None or latest.commit is None:
+        return None
+    found = []
+    for other in file.parent.glob("*.jsonl"):
+        run = header_of(other)
+        if run and run.started < latest.started and comparable(run) == comparable(latest):
+            found.append((run.started, other))
+    return max(found)[1] if found else None
+
+
+def comparable(run: Run) -> tuple:
+    """What two runs must share for their times to be the same, noise aside."""
+    return run.schema, run.commit, sorted(run.devices), run.options.get("extent")
+
+
+def header_of(file: Path) -> Run | None:
+    """The first line of a results file; None where it is no header."""
+    with file.open("rb") as lines:
+        try:
+            return msgspec.json.decode(lines.readline(), type=Run)
+        except msgspec.DecodeError:  # a line of another kind included
+            return None
+
+
+def write(files: Sequence[Path | str], out: Path | str, beside: Sequence[Path | str] = ()) -> Path:
+    """Write every report's pages into a folder, and say which is the first. They need nothing beside them.
+
+    `beside` are runs that only feed the sentence on how far two runs agree.
+    """
     discover(folders=("reports",))
-    view, out = view_of(files), Path(out)
+    view, out = view_of(files, beside), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     made: set[Path] = set()
     for one in REPORTS.values():

@@ -2,34 +2,39 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import msgspec
 
 from suite import __version__, provenance, registry, sources
 from suite.case import from_id
-from suite.child import Event, Job, Work
+from suite.child import Job, Work
 from suite.device import Device
+from suite.energy import IDLE, WINDOW
 from suite.isolate import Ending, Offspring
+from suite.journal import OUT, Journal
 from suite.kernel import KERNELS
 from suite.plan import Item
-from suite.record import SCHEMA, Any_Line, Recorded, Result, Run, Writer, read
+from suite.record import SCHEMA, Any_Line, Result, Run, read
 from suite.registry import Unusable
+from suite.visit import describe
 from suite.winners import winners
 from suite.workload import WORKLOADS
 
 VISITS = {"smoke": 3, "default": 3, "full": 5}
 CAPS = {"smoke": 0.05, "default": 0.1, "full": 1.0}  # seconds of sampling a kernel gets in one visit
 
-STRIKES = 3  # a kernel that hangs or kills its process on so many cases is not tried on more
+SLACK = 0.3  # of a pass
+METERED_SHARE = 0.3  # of a budget, kept for energy windows where there is a meter
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; what the header of the file states."""
+    """How to measure; the header of the file states it, and a resumed run must have the same."""
 
     extent: str = "default"
     visits: int | None = None
@@ -38,11 +43,28 @@ class Options:
     limit: float = 60.0  # seconds one step of one kernel may take
     energy: str = "winners"
     plugins: tuple[str, ...] = ()
+    kernels: str = "*"
+    cases: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
 
     @property
     def passes(self) -> int:
         return self.visits or VISITS[self.extent]
+
+    def stated(self, device: Device) -> dict[str, Any]:
+        """As the header has it."""
+        return {
+            "extent": self.extent,
+            "visits": self.passes,
+            "cache": self.cache,
+            "threads": device.threads,
+            "budget": self.budget,
+            "energy": self.energy,
+            "kernels": self.kernels,
+            "case": list(self.cases),
+            "set": list(self.axes),
+            "limit": self.limit,
+        }
 
 
 @dataclass
@@ -53,112 +75,99 @@ class Progress:
     total: int
     visit: int
     case: str
-    left: float | None  # seconds, once there is something to judge by
+    left: float  # seconds
 
 
-@dataclass
 class Running:
     """A run: items times passes, one file."""
 
-    items: Sequence[Item]
-    device: Device
-    options: Options
-    file: Path
-    show: Callable[[Progress], None] = lambda _: None
-    resumed: Recorded | None = None
-    _done: set[tuple] = field(default_factory=set)
-    _failed: set[tuple[str, str]] = field(default_factory=set)  # (case, kernel) not to be tried again
-    _strikes: dict[str, int] = field(default_factory=dict)
-    _results: list[Result] = field(default_factory=list)
+    def __init__(
+        self,
+        items: Sequence[Item],
+        device: Device,
+        options: Options,
+        file: Path,
+        show: Callable[[Progress], None] = lambda _: None,
+        earlier: Sequence[Any_Line] = (),
+    ) -> None:
+        self.items, self.device, self.options, self.show = items, device, options, show
+        header = None if earlier else self.header()  # before there is a file, so that no file lacks it
+        self.journal = Journal(file, earlier)
+        if header:
+            self.journal.add(header)
+        self._began = monotonic()
+        self._units = len(items) * options.passes
+        self._measured = 0
 
     def go(self) -> None:
         """Measure everything that the file does not hold yet, or as much as the budget allows."""
-        with Writer(self.file) as self._writer:
-            if self.resumed:
-                for line in self.resumed.results:
-                    self._remember(line)
-            else:
-                self._writer.write(self.header())
-            self._began = monotonic()
-            self._units, self._measured = len(self.items) * self.options.passes, 0
+        try:
             order = list(self.items)
-            visited: list[Item] = []
             for visit in range(1, self.options.passes + 1):
-                until = self._share(visit)
-                reached = self._pass(order, visit, until)
+                reached = self._pass(order, visit, self._deadline(visit))
                 if visit == 1:
-                    visited = order[:reached]
-                    self._units = len(visited) * self.options.passes
-                order = list(visited)
-                random.Random(f"{visit}").shuffle(order)
-            self._meter()
+                    order = order[:reached]
+                    self._units = reached * self.options.passes
+                random.Random(visit).shuffle(order)
+            if self.device.meter and self.options.energy != "off":
+                self._meter()
+        finally:
+            self.journal.close()
 
     def header(self) -> Run:
         """The first line of the file."""
         names = dict.fromkeys(item.workload for item in self.items)
+        about = {"kind": self.device.kind, "name": self.device.name, **self.device.fingerprint()}
         return Run(
             schema=SCHEMA,
             version=__version__,
             commit=provenance.commit(),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
-            workloads={name: WORKLOADS[name].version for name in names if name in WORKLOADS},
+            workloads={name: WORKLOADS[name].version for name in names},
             planned=sum(len(item.kernels) for item in self.items),
-            devices={
-                self.device.key: {
-                    "kind": self.device.kind,
-                    "name": self.device.name,
-                    **self.device.fingerprint(),
-                }
-            },
+            devices={self.device.key: about},
             libraries=provenance.libraries(),
             plugins=list(registry.PLUGINS),
-            options={
-                "extent": self.options.extent,
-                "visits": self.options.passes,
-                "cache": self.options.cache,
-                "threads": self.device.threads,
-                "budget": self.options.budget,
-                "energy": self.options.energy,
-                "set": list(self.options.axes),
-                "limit": self.options.limit,
-            },
+            options=self.options.stated(self.device),
         )
 
-    def _share(self, visit: int) -> float | None:
-        """When a pass must end so that all passes get the same share of the budget."""
+    def _deadline(self, visit: int) -> float | None:
+        """When a pass must end so that all passes get the same share of the budget; None: whenever."""
         if self.options.budget is None:
             return None
-        left = self.options.budget - (monotonic() - self._began)
-        return monotonic() + left / (self.options.passes - visit + 1)
+        metered = self.device.meter is not None and self.options.energy != "off"
+        budget = self.options.budget * (1 - METERED_SHARE if metered else 1)
+        left = budget - (monotonic() - self._began)
+        slack = SLACK if visit == 1 else 0  # later passes repeat what the first reached, and may be slower
+        return monotonic() + left / (self.options.passes - visit + 1 + slack)
 
-    def _pass(self, order: Sequence[Item], visit: int, until: float | None) -> int:
+    def _pass(self, order: Sequence[Item], visit: int, until: float | None, metered: bool = False) -> int:
         """One visit of each item, in fresh processes; how many items were reached in time."""
         at = 0
         while at < len(order):
             if until is not None and monotonic() >= until and (at or visit > 1):
                 break
-            work = [(index, self._work(item, visit)) for index, item in enumerate(order[at:], at)]
+            work = [(index, self._work(item, visit, metered)) for index, item in enumerate(order[at:], at)]
             due = [(index, one) for index, one in work if one.kernels]
+            self._measured += len(work) - len(due)
             if not due:
                 return len(order)
-            at = self._child(due, order, visit, until)
+            at = self._child(due, order, visit, until, metered)
         return at
 
-    def _work(self, item: Item, visit: int, metered: bool = False) -> Work:
+    def _work(self, item: Item, visit: int, metered: bool) -> Work:
         """What of an item is still to be measured in this visit."""
         cache = "rotating" if metered else self.options.cache
         work = Work(item.workload, str(item.case), [])
         for name in item.kernels:
-            key = (work.case, name, KERNELS[name].hash, cache, self.device.threads, visit)
-            if key in self._done or (work.case, name) in self._failed:
+            if not self.journal.is_due(
+                (work.case, name, KERNELS[name].hash, cache, self.device.threads, visit)
+            ):
                 continue
-            if self._strikes.get(name, 0) < STRIKES:
+            if not self.journal.is_out(name):
                 work.kernels.append(name)
             elif visit == 1:
-                why = Ending(
-                    "refused", f"not tried: it ended its process on {STRIKES} other cases", None, None
-                )
-                self._record(self._failure(work, name, visit, why, why.note, metered))
+                self.journal.add(self._failure(work, name, visit, OUT, metered))
         return work
 
     def _child(
@@ -167,7 +176,7 @@ class Running:
         order: Sequence[Item],
         visit: int,
         until: float | None,
-        metered: bool = False,
+        metered: bool,
     ) -> int:
         """Run one child over what is due; the index in `order` from which to go on."""
         job = Job(
@@ -175,131 +184,105 @@ class Running:
             visit=visit,
             cache=self.options.cache,
             threads=self.device.threads,
-            pipe=0,
-            pulse="",
             metered=metered,
             effort={"cap": CAPS[self.options.extent]},
             plugins=list(self.options.plugins),
             matrices=dict(sources.known()),
         )
-        begun = 0
+        done = 0
         with Offspring(job, self.device.environment(), self.options.limit) as child:
             for event in child.events():
-                self._heard(event)
+                if event.line is not None:
+                    self.journal.add(event.line)
                 if event.done is None:
                     continue
-                begun = event.done + 1
+                done = event.done + 1
                 index, work = due[event.done]
-                self._tell(visit, work.case)
+                if not metered:
+                    self._tell(visit, work.case)
                 if until is not None and monotonic() >= until:
                     return index + 1
-        if child.ending is None or begun == len(due):
+        if child.ending is None or done == len(due):
             return len(order)
-        index, work = due[begun]
-        self._lost(work, visit, child.ending, begun, metered)
+        index, work = due[done]
+        self._lost(work, visit, child.ending, done, metered)
         return index
 
-    def _heard(self, event: Event) -> None:
-        if event.line is not None:
-            self._record(event.line)
-
-    def _record(self, line: Any_Line) -> None:
-        self._writer.write(line)
-        if isinstance(line, Result):
-            self._remember(line)
-
-    def _remember(self, line: Result) -> None:
-        self._done.add(line.key)
-        self._results.append(line)
-        if line.outcome != "ok":
-            self._failed.add((line.case, line.kernel))
-
     def _lost(self, work: Work, visit: int, ending: Ending, at: int, metered: bool) -> None:
-        """A child died: one line for the kernel it died in, or for all of the case if it was in none."""
-        if ending.case is None and not self._results:
-            raise Unusable(f"the measuring process does not start: {ending.note}.")
-        if ending.kernel is None or ending.case != at:
-            culprits, note = work.kernels, f"{ending.note}, before any kernel of this case ran"
-        else:
-            culprits, note = [work.kernels[ending.kernel]], ending.note
+        """A child died: a line for the kernel it died in, or for all of the case if it was in none."""
+        if ending.case is None and not self.journal.results:
+            raise Unusable(
+                f"the measuring process does not start: {ending.note}. `sparsemark devices` may say more."
+            )
+        culprits = work.kernels
+        if ending.kernel is not None and ending.case == at:
+            culprits = [work.kernels[ending.kernel]]
+            self.journal.struck(*culprits)
         for name in culprits:
-            self._strikes[name] = self._strikes.get(name, 0) + 1
-            self._record(self._failure(work, name, visit, ending, note, metered))
+            self.journal.add(self._failure(work, name, visit, ending, metered))
 
-    def _failure(self, work: Work, name: str, visit: int, ending: Ending, note: str, metered: bool) -> Result:
-        case, kernel = from_id(work.case), KERNELS[name]
-        return Result(
-            device=self.device.key,
-            workload=work.workload,
-            op=case.op,
-            case=work.case,
-            sizes=dict(case.sizes),
-            pattern=str(case.pattern),
-            dtype=case.dtype,
-            seed=case.seed,
-            data=case.data,
-            phase=case.regime,
-            kernel=name,
-            kernel_hash=kernel.hash,
-            dense=kernel.dense,
-            ids=list(kernel.ids),
-            execution="dense" if kernel.dense else "sparse",
-            outcome=ending.outcome,
-            note=note,
-            visit=visit,
-            cache="rotating" if metered else self.options.cache,  # pyright: ignore[reportArgumentType]
-            threads=self.device.threads,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+    def _failure(self, work: Work, name: str, visit: int, ending: Ending, metered: bool) -> Result:
+        """The line of a kernel that cannot tell itself what became of it."""
+        cache = "rotating" if metered else self.options.cache
+        about = describe(work.workload, from_id(work.case), KERNELS[name], self.device, visit, cache)
+        return Result(**about, outcome=ending.outcome, note=ending.note)
 
     def _tell(self, visit: int, case: str) -> None:
         self._measured += 1
-        pace = (monotonic() - self._began) / self._measured
-        left = pace * (self._units - self._measured)
+        elapsed = monotonic() - self._began
+        left = elapsed / self._measured * (self._units - self._measured)
         if self.options.budget is not None:
-            left = min(left, self.options.budget - (monotonic() - self._began))
+            left = min(left, self.options.budget - elapsed)
         self.show(Progress(self._measured, self._units, visit, case, max(0.0, left)))
 
     def _meter(self) -> None:
         """Energy windows of their own, after the passes, of those that the passes chose."""
-        if self.device.meter is None or self.options.energy == "off":
-            return
-        chosen = winners(self._results, everything=self.options.energy == "all")
-        visit = self.options.passes + 1
+        chosen = winners(self.journal.results, everything=self.options.energy == "all")
         order = [Item(workload, from_id(case), kernels) for (workload, case), kernels in chosen.items()]
-        at = 0
-        while at < len(order):
-            work = [
-                (index, self._work(item, visit, metered=True)) for index, item in enumerate(order[at:], at)
-            ]
-            due = [(index, one) for index, one in work if one.kernels]
-            if not due:
-                return
-            at = self._child(due, order, visit, None, metered=True)
+        until = None
+        if self.options.budget is not None:
+            until = self._began + self.options.budget - 2 * (WINDOW + 2 * IDLE)  # a case has two windows
+        self._pass(order, self.options.passes + 1, until, metered=True)
 
 
-def resume(file: Path, device: Device) -> Recorded:
-    """A file to go on with: of this commit and device, its torn last line dropped."""
+def resume(file: Path, device: Device, options: Options) -> list[Any_Line]:
+    """The lines of a file to go on with, its torn last one dropped; none if it holds nothing yet.
+
+    It must be of this commit, device and options, for its lines and the new ones will be shown as one run.
+    """
     if not file.is_file():
         raise Unusable(f"--resume: there is no {file}. Name the file with --out, or leave --resume out.")
     found = read(file)
-    if found.faults:
-        raise Unusable(f"--resume: {found.faults[0]} Mend the file, or start another with --out.")
-    assert found.run
-    here = provenance.commit()
-    if found.run.commit != here or found.run.version != __version__:
-        raise Unusable(
-            f"--resume: {file} was measured with {found.run.version} {found.run.commit}, this is "
-            f"{__version__} {here}. Go back to that commit, or start another file with --out."
-        )
-    mine = {"kind": device.kind, "name": device.name, **device.fingerprint()}
-    theirs = found.run.devices.get(device.key)
-    if theirs is None or msgspec.json.encode(theirs) != msgspec.json.encode(mine):
-        raise Unusable(f"--resume: {file} was measured on another device ({', '.join(found.run.devices)}).")
     if found.torn:
         raw = file.read_bytes()
-        file.write_bytes(raw[: raw.rfind(b"\n") + 1])
-    return found
+        with file.open("r+b") as open_file:
+            open_file.truncate(raw.rfind(b"\n") + 1)
+    if not file.stat().st_size:
+        return []
+    if found.faults or found.run is None:
+        raise Unusable(f"--resume: {found.faults[0]}. Mend the file, or start another with --out.")
+    for name, theirs, mine in differences(found.run, device, options):
+        raise Unusable(
+            f"--resume: {file} was measured with {name} {theirs}, this is {mine}. "
+            "Go back to that, or start another file with --out."
+        )
+    return found.lines
+
+
+def differences(run: Run, device: Device, options: Options) -> list[tuple[str, Any, Any]]:
+    """(what, in the file, here) of all that must be the same in one file."""
+    here = provenance.commit()
+    pairs = [("version", run.version, __version__), ("commit", run.commit, here)]
+    mine = {"kind": device.kind, "name": device.name, **device.fingerprint()}
+    theirs = run.devices.get(device.key)
+    if theirs is None:
+        pairs.append(("device", ", ".join(run.devices), device.key))
+    else:
+        mine = msgspec.json.decode(msgspec.json.encode(mine))
+        pairs += [(name, theirs.get(name), mine.get(name)) for name in {*mine, *theirs}]
+    stated = options.stated(device)
+    pairs += [(f"--{name}", run.options.get(name), stated[name]) for name in stated if name != "budget"]
+    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def newest(folder: Path) -> Path | None:

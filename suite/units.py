@@ -1,5 +1,6 @@
 """Units: numbers as a reader wants them, with no more digits than are known. Inside: seconds, joules."""
 
+from collections.abc import Sequence
 from math import ceil, inf, log10
 
 NOTHING = "–"
@@ -39,11 +40,19 @@ def percent(share: float, decimals: int = 1) -> str:
 
 def interval(middle: float, low: float, high: float) -> str:
     """A sparsity that was worked out, with no more decimals than its interval asks for: 83 % (81-86)."""
-    for decimals in (0, 1, 2):
-        ends = percent(low, decimals), percent(high, decimals)
-        if ends[0] != ends[1]:
-            break
-    return f"{percent(middle, decimals)} % ({ends[0]}-{ends[1]})"
+    decimals = telling(low, high)
+    return f"{percent(middle, decimals)} % ({percent(low, decimals)}-{percent(high, decimals)})"
+
+
+def ends(low: float, high: float, decimals: Sequence[int] = (0, 1, 2)) -> tuple[str, str]:
+    """Two sparsities in percent, with as many of these decimals as tell them apart."""
+    enough = telling(low, high, decimals)
+    return percent(low, enough), percent(high, enough)
+
+
+def telling(low: float, high: float, decimals: Sequence[int] = (0, 1, 2)) -> int:
+    """The fewest of these decimals that tell two sparsities apart, or the most."""
+    return next((some for some in decimals if percent(low, some) != percent(high, some)), decimals[-1])
 
 
 def times(ratio: float) -> str:

@@ -12,12 +12,15 @@ import torch
 
 from suite.case import Case
 from suite.check import Question, Wrong, check, poison, question
+from suite.claims import Claims, claims, faults
 from suite.device import Device, Noise
 from suite.energy import Energy, meter_calls
+from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused, prepared
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Outcome, Result, four_digits
+from suite.registry import Unusable
 from suite.resident import Peak
 from suite.sparse import Sparse, structure
 
@@ -27,6 +30,8 @@ Beat = Callable[[str, str], None]  # kernel ("" for none), stage: says that this
 
 NOT_CHOSEN = "not chosen: energy is metered for the best dense and the best sparse kernel of a group"
 
+STARVED = ("not enough memory", "can't allocate memory", "alloc_cpu", "bad allocation")  # as torch words it
+
 
 @dataclass
 class Entry:
@@ -34,8 +39,9 @@ class Entry:
 
     kernel: Kernel
     made: Prepared | None = None
-    live: tuple[Any, ...] = ()
+    live: tuple[Any, ...] = ()  # its own copies: what it does to them is its own loss
     contender: Contender | None = None
+    claims: Claims | None = None
     outcome: Outcome = "ok"
     note: str = ""
     error: float | None = None
@@ -71,24 +77,48 @@ class Visit:
             if reasons := one.kernel.refusals(case, self.device):
                 one.end("refused", "; ".join(reasons))
         noise, facts = Noise(), {}
-        if any(one.outcome == "ok" for one in entries):
-            self.beat("", "making the operands")
-            operands = make_operands(case)
-            facts = ledger(case, operands)
-            asked = replace(question(case, operands), operands=self.device.place(operands))
-            for one in entries:
-                self.attempt(one, lambda one=one: self.prepare(one, asked))
-            watched = self.device.noise()
-            if self.metered:
-                for one in entries:
-                    self.attempt(one, lambda one=one: self.meter(one, asked))
+        if standing := [one for one in entries if one.outcome == "ok"]:
+            try:
+                asked, facts = self.ask(case)
+            except Exception as failed:
+                for one in standing:
+                    one.end(*failure(failed))
             else:
-                self.race(entries, case)
-            noise = watched()
-            for one in entries:
-                self.attempt(one, lambda one=one: self.recheck(one, asked))
+                noise = self.measure(standing, asked)
         for one in entries:
             yield self.line(one, workload, case, facts, noise)
+
+    def ask(self, case: Case) -> tuple[Question, dict[str, Any]]:
+        """The operands, on the device, with their answer; and what every line of the case states."""
+        self.beat("", "making the operands")
+        operands = make_operands(case)
+        asked = question(case, operands)
+        return replace(asked, operands=self.device.place(operands)), ledger(case, operands)
+
+    def measure(self, entries: Sequence[Entry], asked: Question) -> Noise:
+        """Everything between having a question and knowing what became of each kernel."""
+        op = OPS[asked.case.op]
+        fixed = {name: one for at, (name, one) in enumerate(zip(op.operands, asked.operands, strict=True))
+                 if at not in op.live}  # fmt: skip
+        intact = Intact(fixed)
+        for one in entries:
+            self.attempt(one, lambda one=one: self.prepare(one, asked))
+            if changed := intact.changed():
+                one.end("wrong", f"it writes into its operand {changed[0]}, which is not its own")
+        watched = self.device.noise()
+        if self.metered:
+            for one in entries:
+                self.attempt(one, lambda one=one: self.meter(one, asked))
+        else:
+            self.race(entries, asked, tuple(fixed.values()))
+        noise = watched()
+        if changed := intact.changed():
+            for one in entries:
+                if one.outcome == "ok":
+                    one.end("broken", f"some kernel changed {changed[0]} while this case was timed")
+        for one in entries:
+            self.attempt(one, lambda one=one: self.recheck(one, asked))
+        return noise
 
     def attempt(self, one: Entry, step: Callable[[], None]) -> None:
         """One step of one kernel; any way it can fail becomes its outcome."""
@@ -103,45 +133,47 @@ class Visit:
             gc.collect()
 
     def prepare(self, one: Entry, asked: Question) -> None:
-        """Prepare twice: the first time compiles and pages in, the second is what conversion costs."""
+        """Prepare and call twice: the first compiles and pages in, the second is what conversion costs."""
         kernel, op = one.kernel, OPS[asked.case.op]
-        operands = ordered(asked.operands, kernel, op.live)
+        own = tuple(each.clone() if at in op.live else each for at, each in enumerate(asked.operands))
+        operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)
         self.beat(kernel.name, "preparing")
         first, made = clocked(lambda: prepared(kernel, operands))
         self.beat(kernel.name, "checking")
-        answer = made.run(*live)
+        first_call, answer = clocked(lambda: made.run(*live))
         one.error = check(answer, asked)
         poison(answer)
         del made, answer
         self.beat(kernel.name, "preparing")
         peak = Peak()
         one.setup, made = clocked(lambda: prepared(kernel, operands))
-        one.compile = max(0.0, first - one.setup)
         one.recent, answer = clocked(lambda: made.run(*live))
         poison(answer)
+        one.compile = max(0.0, first + first_call - one.setup - one.recent)
         one.peak = peak.bytes()
-        honest(made, asked)
+        one.claims = claims(made)
+        if wrong := faults(one.claims, made, asked):
+            raise ValueError("; ".join(wrong))
         one.made, one.live = made, live
 
-    def race(self, entries: Sequence[Entry], case: Case) -> None:
+    def race(self, entries: Sequence[Entry], asked: Question, fixed: tuple[Any, ...]) -> None:
         """Time all that are still standing, round-robin."""
         for one in entries:
             if one.made:
-                run, live = one.made.run, one.live
                 one.contender = Contender(
                     one.kernel.name,
-                    lambda run=run, live=live: run(*live),
-                    (one.made.holds, live),
+                    lambda run=one.made.run, live=one.live: run(*live),
+                    (one.made.holds, one.live, fixed),
+                    one.made.hidden,
                     recent=one.recent,
                 )
-        standing = {one.kernel.name: one for one in entries if one.contender}
-        contenders = [one.contender for one in standing.values() if one.contender]
-        order = random.Random(f"{case} {self.number}")
+        contenders = [one.contender for one in entries if one.contender]
+        order = random.Random(f"{asked.case} {self.number}")
         race(contenders, self.device, self.effort, self.cache, order, lambda c: self.beat(c.name, "timing"))
-        for contender in contenders:
-            if contender.failed:
-                standing[contender.name].end(*failure(contender.failed))
+        for one in entries:
+            if one.contender and one.contender.failed:
+                one.end(*failure(one.contender.failed))
 
     def meter(self, one: Entry, asked: Question) -> None:
         """An energy window over rotating live operands."""
@@ -149,8 +181,8 @@ class Visit:
         if meter is None or one.made is None:
             return
         run, op = one.made.run, OPS[asked.case.op]
-        twins = ordered(asked.twin.operands, one.kernel, op.live)
-        lives = (one.live, tuple(twins[at] for at in op.live))
+        other = one.kernel.arrange(asked.twin.operands, op.live)
+        lives = (one.live, tuple(other[at] for at in op.live))
         calls = [lambda live=live: run(*live) for live in lives]
         try:
             one.energy = meter_calls(calls, meter, beat=lambda: self.beat(one.kernel.name, "metering"))
@@ -158,45 +190,42 @@ class Visit:
             one.energy_note = str(silent)
 
     def recheck(self, one: Entry, asked: Question) -> None:
-        """The last timed answer, then other live operands: a kept, aliased or lazy answer shows itself."""
+        """The last timed answer, then other numbers in the same memory: a kept answer shows itself."""
         if one.made is None:
             return
         self.beat(one.kernel.name, "checking again")
         if one.contender:
             check(one.contender.answer, asked)
             poison(one.contender.answer)
-        op, other = OPS[asked.case.op], asked.twin
-        operands = ordered(other.operands, one.kernel, op.live)
-        answer = one.made.run(*(operands[at] for at in op.live))
+        op = OPS[asked.case.op]
+        for mine, at in zip(one.live, op.live, strict=True):
+            mine.copy_(asked.twin.operands[at])
+        answer = one.made.run(*one.live)
         try:
-            check(answer, other)
+            check(answer, asked.twin)
         except Wrong as wrong:
-            stale = "with other live operands, "
-            if same_answer(answer, asked):
-                stale += "the answer is still that of the first ones: "
-            raise Wrong(stale + str(wrong)) from None
+            kept = "the answer is still that of the first ones: " if answers(answer, asked) else ""
+            raise Wrong(f"with other live operands, {kept}{wrong}") from None
 
     def line(self, one: Entry, workload: str, case: Case, facts: dict[str, Any], noise: Noise) -> Result:
         """What became of a kernel, as a line."""
-        made, contender = one.made, one.contender
         measured: dict[str, Any] = {}
-        if one.outcome == "ok" and made:
-            executed = made.executed() if callable(made.executed) else made.executed
+        if one.outcome == "ok" and one.claims:
             measured = {
                 "error": four_digits(one.error or 0.0),
                 "setup_seconds": one.setup and four_digits(one.setup),
                 "compile_seconds": four_digits(one.compile or 0.0),
                 "peak_bytes": one.peak,
-                "flops_executed": executed,
-                "bytes_values": made.values,
-                "bytes_metadata": made.metadata,
-                "algorithm": " ".join(f"{name}={value}" for name, value in made.note.items()) or None,
+                "flops_executed": one.claims.executed,
+                "bytes_values": one.claims.values,
+                "bytes_metadata": one.claims.metadata,
+                "algorithm": one.claims.algorithm,
                 "foreign": noise.foreign,
                 "steal": noise.steal,
                 "clock_mhz": noise.clock_mhz,
                 "throttle": noise.throttle,
             }
-        if contender:
+        if contender := one.contender:
             measured |= {
                 "seconds": [four_digits(second) for second in contender.seconds],
                 "calls": len(contender.seconds),
@@ -215,36 +244,52 @@ class Visit:
         outcome, note = one.outcome, one.note
         if self.metered and outcome == "ok" and not one.energy:
             outcome, note = "refused", one.energy_note or self.device.no_meter
+        about = describe(workload, case, one.kernel, self.device, self.number, self.cache_state)
         return Result(
-            device=self.device.key,
-            workload=workload,
-            op=case.op,
-            case=str(case),
-            sizes=dict(case.sizes),
-            pattern=str(case.pattern),
-            dtype=case.dtype,
-            seed=case.seed,
-            data=case.data,
-            phase=case.regime,
-            kernel=one.kernel.name,
-            kernel_hash=one.kernel.hash,
-            dense=one.kernel.dense,
-            ids=list(one.kernel.ids),
-            execution="dense" if one.kernel.dense else "sparse",
+            **about,
             outcome=outcome,
             note=note,
-            visit=self.number,
-            cache="rotating" if self.metered else self.cache,  # pyright: ignore[reportArgumentType]
-            threads=self.device.threads,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            energy_note=None if one.energy else one.energy_note or self.energy_note(),
+            energy_note=None if one.energy else one.energy_note or self.energy_note,
             **facts,
             **measured,
         )
 
+    @property
+    def cache_state(self) -> str:
+        """What a timed call finds."""
+        return "rotating" if self.metered else self.cache
+
+    @property
     def energy_note(self) -> str:
         """Why a line has no joules."""
         return NOT_CHOSEN if self.device.meter else self.device.no_meter
+
+
+def describe(
+    workload: str, case: Case, kernel: Kernel, device: Device, visit: int, cache: str
+) -> dict[str, Any]:
+    """What a line says whatever became of the kernel."""
+    return {
+        "device": device.key,
+        "workload": workload,
+        "op": case.op,
+        "case": str(case),
+        "sizes": dict(case.sizes),
+        "pattern": str(case.pattern),
+        "dtype": case.dtype,
+        "seed": case.seed,
+        "data": case.data,
+        "phase": case.regime,
+        "kernel": kernel.name,
+        "kernel_hash": kernel.hash,
+        "dense": kernel.dense,
+        "ids": list(kernel.ids),
+        "execution": "dense" if kernel.dense else "sparse",
+        "visit": visit,
+        "cache": cache,
+        "threads": device.threads,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
@@ -257,21 +302,10 @@ def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
     return {
         "sparsity": sparse and float(f"{sparse.sparsity:.8g}"),
         "structure": rounded,
-        "executed_pattern": None,
         "flops_nominal": op.nominal(case, operands),
         "flops_useful": op.useful(case, operands),
         "bytes_live": op.live_bytes(case, operands),
     }
-
-
-def ordered(operands: tuple[Any, ...], kernel: Kernel, live: tuple[int, ...]) -> tuple[Any, ...]:
-    """The operands with the live ones in the memory order the kernel asked for."""
-    if kernel.live_order != "columns":
-        return operands
-    return tuple(
-        one.t().contiguous().t() if at in live and isinstance(one, torch.Tensor) else one
-        for at, one in enumerate(operands)
-    )
 
 
 def clocked(make: Callable[[], Any]) -> tuple[float, Any]:
@@ -281,19 +315,7 @@ def clocked(make: Callable[[], Any]) -> tuple[float, Any]:
     return perf_counter() - began, made
 
 
-def honest(made: Prepared, asked: Question) -> None:
-    """No kernel may claim less work than the nonzeros are, or fewer bytes than they fill."""
-    op = OPS[asked.case.op]
-    useful = op.useful(asked.case, asked.operands)
-    least = op.least_values(asked.case, asked.operands)
-    executed = made.executed() if callable(made.executed) else made.executed
-    if executed is not None and executed < useful:
-        raise ValueError(f"it states {executed} FLOPs executed, fewer than the {useful} useful ones")
-    if made.values is not None and made.values + (made.metadata or 0) < least:
-        raise ValueError(f"it states {made.values} bytes of values, but the nonzeros alone are {least}")
-
-
-def same_answer(answer: Any, asked: Question) -> bool:
+def answers(answer: Any, asked: Question) -> bool:
     """Whether this is the answer to that question."""
     try:
         check(answer, asked)
@@ -307,9 +329,9 @@ def failure(failed: BaseException) -> tuple[Outcome, str]:
     says = f"{type(failed).__name__}: {failed}".strip().partition("\n")[0]
     if isinstance(failed, Wrong):
         return "wrong", str(failed)
-    if isinstance(failed, Refused):
+    if isinstance(failed, Refused | Unusable):
         return "refused", str(failed)
     starved = isinstance(failed, MemoryError | torch.OutOfMemoryError)
-    if starved or "not enough memory" in says or "can't allocate memory" in says:
+    if starved or any(words in says for words in STARVED):
         return "memory", says
     return "broken", says

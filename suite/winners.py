@@ -1,43 +1,42 @@
-"""Winners: whose energy gets a window of its own: a group's best dense and best sparse kernel."""
+"""Winners: whose energy gets a window of its own: a curve's best dense and best sparse kernel.
 
-from collections.abc import Iterable, Sequence
-from statistics import median
+Which is best is decided as the table decides it, so that a window belongs to a row that is shown.
+"""
 
+from collections.abc import Iterable
+
+from suite.about import identity
+from suite.frame import best_of, grouped
 from suite.record import Result
+from suite.row import Row
 
 MOST = 40  # windows; a window takes seven seconds
-TYPICAL = 0.9  # the sparsity at which a group is metered, or the nearest it has
+TYPICAL = 0.9  # the sparsity at which a curve is metered, or the nearest it has
+
+CURVE = ("workload", "op", "line", "sizes", "dtype", "data", "scope")
 
 
 def winners(results: Iterable[Result], everything: bool = False) -> dict[tuple[str, str], tuple[str, ...]]:
     """(workload, case) -> kernels to meter."""
-    times: dict[tuple[str, str], dict[str, list[float]]] = {}
-    facts: dict[tuple[str, str], Result] = {}
-    dense: dict[str, bool] = {}
-    for line in results:
-        if line.outcome == "ok" and line.seconds and line.cache != "rotating":
-            at = (line.workload, line.case)
-            times.setdefault(at, {}).setdefault(line.kernel, []).append(median(line.seconds))
-            facts[at], dense[line.kernel] = line, line.dense
+    cases = {(key[1], key[2]): rows for key, rows in grouped((0, None, line) for line in results).items()}
     if everything:
-        return {at: tuple(kernels) for at, kernels in times.items()}
-    groups: dict[tuple, list[tuple[str, str]]] = {}
-    for at, line in facts.items():
-        family = line.pattern.rstrip("0123456789.e-").rstrip("@")
-        groups.setdefault((line.workload, *line.sizes.values(), family, line.dtype, line.data), []).append(at)
-    chosen: dict[tuple[str, str], tuple[str, ...]] = {}
-    for cases in groups.values():
-        at = min(cases, key=lambda at: abs((facts[at].sparsity or 0) - TYPICAL))
-        if len(chosen) * 2 < MOST:
-            chosen[at] = best_of_each(times[at], dense)
-    return chosen
+        kernels = {at: tuple(row.first.kernel for row in rows if row.timed) for at, rows in cases.items()}
+        return {at: names for at, names in kernels.items() if names}
+    curves: dict[tuple, list[tuple[str, str]]] = {}
+    for at, rows in cases.items():
+        if any(row.timed for row in rows):
+            about = identity(rows[0].first)
+            curves.setdefault(tuple(about[name] for name in CURVE), []).append(at)
+    chosen = [min(curve, key=lambda at: unfitness(cases[at])) for curve in curves.values()]
+    return {at: best_of_each(cases[at]) for at in chosen[: MOST // 2]}
 
 
-def best_of_each(times: dict[str, list[float]], dense: dict[str, bool]) -> tuple[str, ...]:
-    """The fastest dense and the fastest sparse kernel, where there are any."""
-    picked: Sequence[str] = []
-    for kind in (True, False):
-        names = [name for name in times if dense[name] is kind]
-        if names:
-            picked = [*picked, min(names, key=lambda name: median(times[name]))]
-    return tuple(picked)
+def unfitness(rows: list[Row]) -> tuple[bool, float]:
+    """How little a case says of its curve's energy: least where both kinds ran, near the typical sparsity."""
+    sparsity = next((row.first.sparsity for row in rows if row.first.sparsity is not None), 0.0)
+    return len(best_of_each(rows)) < 2, abs(sparsity - TYPICAL)
+
+
+def best_of_each(rows: list[Row]) -> tuple[str, ...]:
+    """The best dense and the best sparse kernel, where there are any."""
+    return tuple(row.first.kernel for row in best_of(rows).values() if row)

@@ -158,6 +158,49 @@ def rogue_refused(a, b):
     raise AssertionError("a refused kernel was prepared")
 
 
+@kernel(op="spmm")
+def rogue_pointer_cache(a, b):
+    """Keeps the answer it gave for this memory."""
+    kept = {}
+    return lambda b: kept.setdefault(b.data_ptr(), honest(a, b)).clone()
+
+
+@kernel(op="spmm")
+def rogue_vandal_live(a, b):
+    """Writes into the live operand."""
+
+    def run(b):
+        answer = honest(a, b)
+        b.mul_(0)
+        return answer
+
+    return run
+
+
+@kernel(op="spmm")
+def rogue_vandal_fixed(a, b):
+    """Writes into the operand that all kernels share."""
+
+    def run(b):
+        answer = honest(a, b)
+        a.values.mul_(0)
+        return answer
+
+    return run
+
+
+@kernel(op="spmm")
+def rogue_claims_numpy(a, b):
+    """States its work as no record can hold it."""
+    return Prepared(lambda b: honest(a, b), executed=np.int64(2 * a.nonzeros * b.shape[1]))
+
+
+@kernel(op="spmm")
+def rogue_claims_raises(a, b):
+    """Cannot say what it does."""
+    return Prepared(lambda b: honest(a, b), executed=lambda: 1 // 0)
+
+
 OUTCOMES = {
     "rogue_none": "ok",
     "rogue_segfault": "broken",
@@ -177,6 +220,11 @@ OUTCOMES = {
     "rogue_exit_hard": "broken",
     "rogue_raises": "broken",
     "rogue_boast": "broken",
+    "rogue_pointer_cache": "wrong",
+    "rogue_vandal_live": "wrong",
+    "rogue_vandal_fixed": "wrong",
+    "rogue_claims_numpy": "ok",
+    "rogue_claims_raises": "broken",
     "rogue_picky": "broken",
     "rogue_refused": "refused",
 }

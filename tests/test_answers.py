@@ -2,13 +2,14 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from lines import NO_METER, grid, line
 from rich.console import Console
 
 from suite import frame
-from suite.answers import NO_SCORES, Answer, answers, table
+from suite.answers import NO_SCORES, Answer, answers, table, unmeasured
 from suite.curves import groups
 from suite.record import Result
 
@@ -87,6 +88,40 @@ def test_one_visit_says_so() -> None:
     assert made.trust.startswith("one visit only: no intervals; ")
 
 
+def test_the_speed_up_of_a_yes_is_a_clear_one() -> None:
+    lines = []
+    for sparsity, ratios in ((0.5, (1.3, 1.31, 1.29)), (0.9, (1.5, 2.8, 0.8))):
+        for visit, ratio in enumerate(ratios, 1):
+            given = {"sparsity": sparsity, "visit": visit}
+            lines.append(line(kernel="dense", dense=True, seconds=[1e-3 * ratio] * 4, **given))
+            lines.append(line(seconds=[1e-3] * 4, **given))
+    made = cell(*lines)
+    assert made.verdict is True and made.faster == "yes, 1.3x (1.3-1.3) at 50 %"
+
+
+def test_lone_sparsities_of_several_curves_are_gathered() -> None:
+    lines = [
+        one
+        for shape, at, sparsities in (
+            ("8x8", 0.1, (0.5, 0.9)),
+            ("16x16", 0.5, (0.9,)),
+            ("32x32", 0.6, (0.9,)),
+        )
+        for sparsity in sparsities
+        for one in grid(
+            sizes=ONE_SIZE,
+            sparsities=(sparsity,),
+            crossover=at,
+            failures=False,
+            pattern=f"block{shape}@{sparsity}",
+        )
+    ]
+    made = cell(*lines)
+    assert made.since == "always (1 of 3 curves); faster at 90 % (2 of 3 curves)"
+    assert made.brief.since == "always (1 of 3)"
+    assert made.brief.faster == "in 3 of 3: 4.0x to 9.0x"
+
+
 def test_one_sparsity_says_so() -> None:
     made = cell(*grid(sizes=ONE_SIZE, sparsities=(0.9,), failures=False))
     assert made.since == "at 90 %: 1.7x, faster"
@@ -154,6 +189,46 @@ def test_the_terminal_table_holds_every_answer(width: int) -> None:
     assert max(len(row) for row in text.splitlines()) <= width
     for words in ("[bold]", "from 83 %", "unstructured", "decode", "float32, cold"):
         assert words in text
+
+
+def test_no_word_of_the_terminal_table_is_cut() -> None:
+    lines = []
+    for seed, pattern in enumerate(("unstructured", "butterfly", "fan-in", "block128x128")):
+        for m, at in ((1024, 0.6), (2048, 0.8), (4096, 0.95)):
+            sizes = tuple((m, 1024, n) for n in (1, 64, 512))
+            for sparsity in (0.5, 0.875, 0.9375):
+                given = {"sparsities": (sparsity,), "noise": 0.2, "failures": False}
+                lines += grid(seed, at, sizes=sizes, pattern=f"{pattern}@{sparsity}", **given)
+    made = answers(frame.from_lines(results(*lines)))
+    assert len(made) == 12
+    written = io.StringIO()
+    Console(file=written, width=80).print(table(made))
+    text = written.getvalue()
+    assert "…" not in text and max(len(row) for row in text.splitlines()) <= 80
+    words = set(text.split())
+    for one in made:
+        said = (
+            one.family,
+            one.regime,
+            one.brief.faster,
+            one.brief.since,
+            one.brief.break_even,
+            one.brief.trust,
+        )
+        assert {word for part in said for word in part.split()} <= words
+
+
+def test_what_no_cell_measured_is_said_once() -> None:
+    made = answers(frame.from_lines(results(*grid(failures=False))))
+    assert unmeasured(made) == {"joules": f"not measured: {NO_METER}", "accuracy": NO_SCORES}
+    written = io.StringIO()
+    Console(file=written, width=200).print(table(made))
+    assert written.getvalue().count(NO_METER) == written.getvalue().count(NO_SCORES) == 1
+    other = replace(made[0], joules="12 % (1 J a call)")
+    assert set(unmeasured([other, *made[1:]])) == {"accuracy"}
+    written = io.StringIO()
+    Console(file=written, width=200).print(table([other, *made[1:]]))
+    assert f"Energy saved ({other.family} {other.regime}): 12 % (1 J a call)" in written.getvalue()
 
 
 def test_no_answers_are_an_empty_table() -> None:

@@ -1,15 +1,33 @@
 """The command line: what is printed, what status it ends with, and that no mistake ends in a traceback."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from lines import grid, header, write
+from safetensors.torch import save_file
 
+from suite import frame
+from suite.case import from_id
 from suite.cli import main
 
 CASE = "spmm/m=64,k=96,n=8/unstructured@0.5/float32/seed=0"
+
+PLUGIN = """
+from sparsemark import Prepared, kernel
+
+@kernel(op="spmm", on="cpu", dtypes=("float32",))
+def mine(a, b):
+    held = a.scipy()
+    arrays = (held.indptr, held.indices, held.data)
+    metadata = held.indptr.nbytes + held.indices.nbytes
+    run = lambda b: held @ b.numpy()
+    return Prepared(run, 2 * a.nonzeros * b.shape[1], held.data.nbytes, metadata, arrays)
+"""
 
 
 def sparsemark(*words, cwd=None):
@@ -85,6 +103,47 @@ def test_list_says_of_each_kernel_whether_it_runs_here():
     for name, entry in about["kernels"].items():
         assert entry["runs"] or entry["why_not"], name
     assert any(entry["runs"] and entry["dense"] for entry in about["kernels"].values())
+
+
+def test_list_prints_case_ids_that_parse():
+    done = sparsemark("list", "--cases", "--extent", "smoke")
+    assert done.returncode == 0, done.stderr
+    ids = done.stdout.split()
+    assert len(ids) > 3 and [str(from_id(one)) for one in ids] == ids
+    about = json.loads(sparsemark("list", "--cases", "nm", "--extent", "smoke", "--json").stdout)
+    assert list(about) == ["nm"] and set(about["nm"]) < set(ids)
+    assert "Did you mean 'nm'?" in sparsemark("list", "--cases", "nmm").stderr
+
+
+def test_a_printed_command_measures_its_line_again(tmp_path):
+    torch.manual_seed(0)
+    layer = torch.randn(64, 48) * (torch.rand(64, 48) < 0.1)
+    save_file({"layers.0.weight": layer, "bias": torch.ones(2, 2)}, tmp_path / "my model.safetensors")
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    done = sparsemark(
+        "run", "unstructured", "--matrix", "my model.safetensors:layers.0.weight", "--set", "n=8",
+        "--kernels", "mine", "--plugin", "mine.py", "--extent", "smoke", "--visits", 1, "--cache", "hot",
+        "--threads", 1, "--out", "first.jsonl", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (first,) = frame.read(tmp_path / "first.jsonl").to_dict("records")
+    words = shlex.split(first["command"])
+    again = sparsemark(*words[1:], "--visits", 1, "--out", "again.jsonl", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (second,) = frame.read(tmp_path / "again.jsonl").to_dict("records")
+    for name in ("workload", "case", "data", "kernel", "kernel_hash", "cache", "threads", "command"):
+        assert first[name] == second[name], name
+    assert first["outcome"] == second["outcome"] == "ok"
+
+
+def test_a_second_run_states_how_far_it_agrees(tmp_path):
+    for day, name in enumerate(("one", "two"), 1):
+        lines = [header(started=f"2026-01-0{day}T00:00:00+00:00"), *list(grid(day))[1:]]
+        write(tmp_path / f"results/made-up/{name}.jsonl", *lines)
+    done = sparsemark("report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = Path(done.stdout.strip()).read_text()
+    assert "(one.jsonl and two.jsonl)" in text and text.count('<th scope="row">') == 1
 
 
 def test_devices_prints_what_was_measured():

@@ -76,6 +76,48 @@ def test_noise_around_one_is_not_a_second_crossing() -> None:
     assert crossover(curve([0.5, 0.99, 1.01, 0.99, 1.5, 3], noise=0.05)).text == "between 50 and 95 %"
 
 
+bands = st.tuples(st.floats(0.2, 5), st.floats(0, 1.5), st.floats(0, 1.5))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9999), bands), min_size=1, max_size=6, unique_by=lambda one: one[0]))
+def test_an_interval_has_two_ends_and_lies_in_what_was_measured(drawn) -> None:
+    points = [
+        Point(at / 10_000, value, value / math.exp(below), value * math.exp(above))
+        for at, (value, below, above) in sorted(drawn)
+    ]
+    found = crossover(points)
+    if found.kind == "between":
+        assert found.low is not None and found.high is not None
+        assert points[0].sparsity <= found.low < found.high <= points[-1].sparsity
+        low, high = found.text.removeprefix("between ").removesuffix(" %").split(" and ")
+        assert float(low) < float(high)
+    if found.kind == "from":
+        assert found.at and found.low is not None and found.high is not None
+        assert points[0].sparsity - 1e-9 <= found.low <= found.at + 1e-9
+        assert found.at - 1e-9 <= found.high <= points[-1].sparsity + 1e-9
+    if found.kind == "noisy":
+        assert found.doubt.startswith("not clear at ")
+
+
+@pytest.mark.parametrize(
+    ("points", "doubt"),
+    [
+        ([Point(0.5, 1.5, 1.4, 1.6), Point(0.9, 0.98, 0.9, 1.1), Point(0.95, 2, 1.9, 2.1)], "90 %"),
+        ([Point(0.5, 1.05, 0.9, 1.2), Point(0.9, 0.8, 0.7, 0.9)], "50 %"),
+        ([Point(0.5, 0.5, 0.4, 0.6), Point(0.7, 1.1, 0.9, 1.2), Point(0.9, 0.9, 0.8, 1.1)], "70 %, 90 %"),
+    ],
+)
+def test_a_curve_that_is_not_seen_to_rise_is_too_noisy(points: list[Point], doubt: str) -> None:
+    found = crossover(points)
+    assert (found.kind, found.text) == ("noisy", "too noisy to say")
+    assert found.doubt == f"not clear at {doubt}"
+
+
+def test_neighbours_are_told_apart() -> None:
+    found = crossover(curve([0.5, 2], sparsities=(0.5, 0.5003), noise=None))
+    assert found.text == "between 50 and 50.03 %"
+
+
 def test_more_than_once() -> None:
     assert crossover(curve([0.5, 1.5, 0.5, 1.5, 2, 3])).text == "crosses more than once"
     assert crossover(curve([1.5, 1.2, 1.1, 0.9, 0.8, 0.5])).text == "crosses more than once"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from suite.case import case
 from suite.formats import dense
-from suite.formats.bsr import bsr, unbsr, unfit
+from suite.formats.bsr import bsr, unbsr, unfit, units
 from suite.formats.tiled import tiled, untiled
 from suite.kernel import Refused
 from suite.patterns.block import Block
@@ -84,6 +84,30 @@ def test_blocks_are_refused_by_what_they_may_fill(pattern, refused):
     reasons = unfit(case("spmm", pattern, m=2**15, k=2**14, n=1))
     assert bool(reasons) == refused
     assert all("blocks of 16x16" in one for one in reasons)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "square", "says"),
+    [
+        (Block(1, 16, 0.9), False, ""),
+        (Block(1, 16, 0.9), True, "blocks of 16x16 would be 12% full: block1x16@0.9 leaves 19% of them out"),
+        (Block(1, 16, 0.99), True, ""),
+        (Block(32, 16, 0.5), True, ""),  # half of the blocks, full
+        (Block(4, 4, 0.9), True, ""),  # its own
+    ],
+    ids=str,
+)
+def test_blocks_not_the_patterns_own_are_judged_by_what_they_fill(pattern, square, says):
+    one = case("spmm", pattern, m=2**12, k=2**11, n=1)
+    assert "; ".join(unfit(one, square=square)) == says
+
+
+@pytest.mark.parametrize("pattern", [Block(1, 16, 0.9), Block(32, 8, 0.5), Block(3, 20, 0.9)], ids=str)
+def test_the_block_law_says_how_many_blocks_there_are(pattern):
+    m, k = 960, 960
+    a = from_positions(*pattern.positions(m, k, 0), torch.ones(pattern.count(m, k)), (m, k), pattern)
+    share = len(bsr(a, 16, 16).columns) / (m * k / 256)
+    assert 1 - (1 - a.nonzeros / (m * k)) ** units(pattern, 16, 16) == pytest.approx(share, abs=0.05)
 
 
 def test_blocks_of_a_file_are_refused_by_what_they_do_fill():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lines import NO_METER, ceilings, grid, header, line, write
 
 from suite import frame
+from suite.about import NOTEBOOK, command
 from suite.agreement import agreements
 from suite.record import read as read_file
 
@@ -175,6 +176,17 @@ def test_the_command_repeats_the_line() -> None:
     assert "'a b; rm'" in only(line(kernel="a b; rm", seconds=[1e-3]))["command"]
 
 
+def test_the_command_repeats_what_the_run_was_measured_with() -> None:
+    run = header(options={"extent": "full", "threads": 2}, plugins=[{"file": "mine.py"}, {"name": "theirs"}])
+    assert command(line(), run).endswith("--extent full --threads 2 --plugin mine.py")
+    assert command(line(), header(options={"extent": "default", "threads": 2})).endswith(" --threads 2")
+
+
+def test_a_notebooks_command_names_no_workload() -> None:
+    made = command(line(workload=NOTEBOOK), None)
+    assert made.startswith("sparsemark run --case spmm/")
+
+
 def test_a_pattern_of_an_absent_plug_in_still_has_a_family() -> None:
     assert only(line(pattern="2:4", seconds=[1e-3]))["family"] == "N:M"
     assert only(line(pattern="zigzag7@0.9", seconds=[1e-3]))["family"] == "zigzag"
@@ -210,8 +222,10 @@ def test_two_runs_of_a_commit_agree_or_not(tmp_path: Path) -> None:
     loaded = [read_file(file) for file in files]
     (found,) = agreements(loaded)
     assert found.rows == 72 and found.agreeing > 65 and "1.jsonl and 2.jsonl" in str(found)
+    assert found.cases == 18 and 14 < found.cases_agreeing <= 18
+    assert f"for {100 * found.cases_agreeing / 18:.0f} % of the 18 cases" in str(found)
     (_, slow, _) = agreements([*loaded, read_file(other)])
-    assert slow.agreeing < 60
+    assert slow.agreeing < 60 and slow.cases_agreeing == 0
     assert agreements(loaded[:1]) == []
     once = [read_file(write(tmp_path / f"once{seed}.jsonl", *grid(seed, visits=1))) for seed in (1, 2)]
     assert "cannot be compared" in str(agreements(once)[0])

@@ -11,9 +11,10 @@ from suite import conformance, native
 from suite.case import DTYPES, case
 from suite.conformance import Trial, cases_for, examine, posed, trials
 from suite.cpu import Cpu
-from suite.kernel import KERNELS, Prepared, kernel
+from suite.kernel import KERNELS, Prepared, Refused, kernel
 from suite.op import discover_parts
 from suite.pattern import PATTERNS
+from suite.patterns.block import Block
 from suite.patterns.given import Given
 from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
@@ -103,6 +104,20 @@ def cached_copy(a, b):
     return lambda b: answer.clone()
 
 
+def cached_by_pointer(a, b):
+    kept = {}
+    return lambda b: kept.setdefault(b.data_ptr(), right(a, b)).clone()
+
+
+def reading_what_prepare_saw(a, b):
+    seen = b
+    return lambda b: right(a, seen)
+
+
+def leaving(a, b):
+    raise SystemExit(0)
+
+
 def unwritten(a, b):
     out = right(a, b)
 
@@ -157,6 +172,9 @@ def returning(a, b):
 WRONGS = {
     cached: ("wrong", "should be"),
     cached_copy: ("wrong", "should be"),
+    cached_by_pointer: ("wrong", "should be"),
+    reading_what_prepare_saw: ("wrong", "should be"),
+    leaving: ("broken", "SystemExit: 0"),
     unwritten: ("wrong", "is nan"),
     meddling: ("wrong", "changes its operand b"),
     meddling_with_weights: ("wrong", "changes its operand a"),
@@ -174,6 +192,50 @@ def trial():
     posed.cache_clear()
     yield made
     posed.cache_clear()  # one of them spoils its operands
+
+
+def meddling_and_raising(a, b):
+    a.values[0] += 1
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize("vandal", [meddling_with_weights, meddling_and_raising])
+def test_a_vandal_leaves_the_operands_to_the_next_as_they_were(vandal, trial, device):
+    before = posed(trial).operands[0].values.clone()
+    assert examine(kernel(op="spmm", keep=False)(vandal), trial, device).outcome != "ok"
+    assert torch.equal(posed(trial).operands[0].values, before)
+
+
+def test_a_refusal_by_the_operand_itself_is_no_failure(trial, device):
+    def choosy(a, b):
+        raise Refused("too many nonzeros")
+
+    verdict = examine(kernel(op="spmm", keep=False)(choosy), trial, device)
+    assert (verdict.outcome, verdict.note) == ("refused", "too many nonzeros")
+
+
+def test_square_blocks_are_refused_where_they_would_fill(device):
+    oblong = case("spmm", Block(1, 16, 0.9), m=2**12, k=2**11, n=8)
+    assert any("12% full" in one for one in KERNELS["spmm_bsr_torch"].refusals(oblong, device))
+    assert not KERNELS["spmm_bsr_scipy"].refusals(oblong, device)
+
+
+def test_compiling_waits_for_the_first_call(monkeypatch):
+    of, called = posed(Trial(case("spmm", Unstructured(0.5), m=17, k=33, n=5))), []
+    monkeypatch.setattr(torch, "compile", lambda layer, **_: lambda x: called.append(x) or x)
+    compiled = KERNELS["spmm_dense_compiled"].prepare(*of.operands)
+    assert compiled.hidden and not called
+    compiled.run(of.operands[1])
+    assert called
+    numbas = pytest.importorskip("suite.kernels.spmm.spmm_csr_numba")
+    called.clear()
+    monkeypatch.setattr(numbas, "jitted", lambda vector: lambda *_: called.append(vector))
+    if numbas.ABSENT:
+        pytest.skip(numbas.ABSENT)
+    made = numbas.spmm_csr_numba.prepare(*of.operands)
+    assert not called
+    made.run(of.operands[1])
+    assert called == [False]
 
 
 @pytest.mark.parametrize("prepare", WRONGS, ids=lambda prepare: prepare.__name__)

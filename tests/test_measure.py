@@ -19,6 +19,9 @@ class Scripted:
     def flush(self, held):
         self.log.append("flush")
 
+    def evict(self):
+        self.log.append("evict")
+
     def time(self, call):
         self.log.append("timed")
         answer = call()
@@ -87,15 +90,51 @@ def test_a_slow_call_is_still_sampled_twice():
     assert one.seconds == [3.0, 3.1]
 
 
-def test_contenders_take_turns_and_stop_each_by_its_own_rule():
-    device = Scripted([0.01] * 12 + [0.01, 0.02] * 100)
+def test_the_answer_before_is_flushed_too():
+    """A kernel that allocates its answer gets the memory of the one before."""
+    device = Scripted([0.01] * 2)
+    flushed = []
+    device.flush = lambda held: flushed.append([*map(id, held)])
+    answers = [object() for _ in range(4)]
+    one = Contender("one", iter(answers).__next__)
+    run(device, one, cap=0.0)
+    assert flushed == [[id(None), id(answers[0])], [id(answers[1]), id(answers[2])]]
+
+
+def test_what_a_kernel_cannot_show_is_evicted():
+    device = Scripted([0.01] * 2)
+    one = contender(device)
+    one.hidden = True
+    run(device, one, cap=0.0)
+    assert device.log == ["call one", "evict", "flush", "timed", "call one"] * 2
+
+
+def test_contenders_take_turns_to_the_end():
+    """One that is precise goes on while another is not, so that both are measured at the same time."""
+    device = Scripted([0.01] * 1000)
+    steady, noisy = contender(device, "steady"), contender(device, "noisy")
+    noisy.seconds = [0.01, 0.02, 0.03]
+    noisy_call = iter([0.01, 0.02] * 500).__next__
+
+    def time(call):
+        device.log.append("timed")
+        call()
+        seconds = noisy_call() if device.log[-1] == "call noisy" else 0.01
+        device.now += seconds
+        return seconds, None
+
+    device.time = time
+    run(device, steady, noisy, cap=0.3)
+    assert (steady.stopped, noisy.stopped) == ("precise", "cap")
+    rounds = [set(device.log[at : at + 8]) for at in range(0, 8 * 10, 8)]
+    assert all({"call steady", "call noisy"} <= each for each in rounds)
+
+
+def test_all_stop_as_soon_as_all_are_precise():
+    device = Scripted([0.01] * 1000)
     one, other = contender(device, "one"), contender(device, "other")
-    other.seconds = [0.01, 0.02, 0.03]  # noisy from the start: goes on to its cap
-    run(device, one, other, cap=0.2)
-    assert one.stopped == "precise" and other.stopped == "cap"
-    assert len(one.seconds) == 6 < len(other.seconds)
-    rounds = [set(device.log[at : at + 8]) for at in range(0, 48, 8)]
-    assert all({"call one", "call other"} <= each for each in rounds)
+    run(device, one, other, cap=100.0)
+    assert len(one.seconds) == len(other.seconds) == 6
 
 
 def test_a_kernel_that_fails_leaves_the_race_and_the_others_go_on():

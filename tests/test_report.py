@@ -142,6 +142,34 @@ def test_two_runs_state_their_agreement(tmp_path: Path) -> None:
     assert "Two runs of commit c0ffee5 on made-up (1.jsonl and 2.jsonl)" in text
 
 
+def test_a_run_beside_feeds_the_agreement_alone(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{seed}.jsonl", *grid(seed)) for seed in (1, 2)]
+    alone = report.write(files[1:], tmp_path / "alone").read_text()
+    text = report.write(files[1:], tmp_path / "site", beside=files[:1]).read_text()
+    told = [row for row in text.splitlines() if "Two runs of commit c0ffee5" in row]
+    assert len(told) == 1 and "(1.jsonl and 2.jsonl)" in told[0] and "of the 18 cases" in told[0]
+    assert text.replace(told[0] + "\n", "") == alone
+
+
+def test_the_run_to_hold_another_against_is_the_newest_like_it_before_it(tmp_path: Path) -> None:
+    def put(name: str, started: str, **about) -> Path:
+        return write(tmp_path / name, header(started=f"2026-01-02T0{started}:00:00+00:00", **about))
+
+    latest = put("e.jsonl", "5")
+    assert report.earlier(latest) is None
+    put("a.jsonl", "1")
+    same = put("b.jsonl", "2")
+    put("c.jsonl", "3", commit="0ther")
+    put("d.jsonl", "3", options={"extent": "full"})
+    put("f.jsonl", "4", devices={"other": {}})
+    put("g.jsonl", "6")
+    (tmp_path / "h.jsonl").write_text("nonsense\n")
+    write(tmp_path / "i.jsonl", line(seconds=[1.0]))
+    write(tmp_path / "elsewhere" / "j.jsonl", header(started="2026-01-02T04:00:00+00:00"))
+    assert report.earlier(latest) == same
+    assert report.earlier(put("k.jsonl", "7", commit=None)) is None
+
+
 def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(Unusable, match=r"no results file 'nowhere\.jsonl'\. `sparsemark run` writes one\."):
         report.write(["nowhere.jsonl"], tmp_path)
@@ -169,6 +197,17 @@ def test_a_report_from_elsewhere_is_a_file_and_its_template(
     monkeypatch.setattr(report, "REPORTS", dict(REPORTS))
     discover([plugin], folders=("reports",))
     assert "78 rows" in pages(tmp_path, *grid())["counts"]
+
+
+@pytest.mark.parametrize("setup", [0.001, 0.00513, 0.01, 0.3])
+def test_numbers_of_calls_are_told_apart(setup: float, tmp_path: Path) -> None:
+    lines = grid(sizes=((1024, 1024, 64),), sparsities=(0.9,), failures=False, setup_seconds=setup)
+    drawn = figures.break_even(frame.read(write(tmp_path / "run.jsonl", *lines)))
+    (axes,) = drawn.axes
+    drawn.canvas.draw()
+    low, high = axes.get_ylim()
+    labels = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(labels) > 1 and len(labels) == len(set(labels))
 
 
 @pytest.mark.parametrize("draw", [figures.speed_up, figures.realised, figures.roofline, figures.break_even])

@@ -68,7 +68,9 @@ def test_no_line_is_lost_or_doubled(rogue_run):
         ("rogue_cached", "other live operands"),
         ("rogue_exit_hard", "status 0"),
         ("rogue_raises", "ZeroDivisionError"),
-        ("rogue_boast", "fewer than the"),
+        ("rogue_boast", "the nonzeros alone are"),
+        ("rogue_vandal_fixed", "writes into its operand a.values"),
+        ("rogue_pointer_cache", "still that of the first ones"),
         ("rogue_refused", "needs quantum"),
     ],
 )
@@ -188,8 +190,8 @@ def test_resume_refuses_another_commit_and_another_device(tmp_path):
     assert sparsemark(*RUN, "--out", file, "--budget", "0.1").returncode == 0
     header, *rest = file.read_text().splitlines(keepends=True)
     for field, value, says in (
-        ("commit", "feedface", "Go back to that commit"),
-        ("devices", {}, "another device"),
+        ("commit", "feedface", "measured with commit feedface"),
+        ("devices", {}, "measured with device"),
     ):
         other = tmp_path / f"{field}.jsonl"
         other.write_text(json.dumps({**json.loads(header), field: value}) + "\n" + "".join(rest))
@@ -206,7 +208,10 @@ def test_a_budget_is_kept_and_leaves_something_of_everything_it_reached(tmp_path
     assert time.monotonic() - began < 10 + 20  # imports and the table come on top
     found = read(file)
     visits = Counter(line.case for line in found.results if line.outcome == "ok")
-    assert visits and set(visits.values()) <= {2, 3}
+    assert visits
+    assert sum(visits.values()) >= 2 * len(
+        visits
+    )  # mostly three; a pass that was slower than the first has less
 
 
 def test_threads_are_pinned_and_recorded(rogue_run):
@@ -250,3 +255,73 @@ def test_real_matrices_run_on_every_kernel_that_does_not_refuse(tmp_path):
     assert len({line.data for line in found}) == len(matrices)
     assert {line.outcome for line in found} <= {"ok", "refused"}
     assert max(line.peak_bytes or 0 for line in found) < 4 * 2**30
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A complete run of a few lines, as bytes."""
+    file = tmp_path_factory.mktemp("small") / "run.jsonl"
+    assert sparsemark(*SMALL, "--out", file).returncode == 0
+    return file.read_bytes()
+
+
+SMALL = (
+    "run",
+    "--case",
+    CASE,
+    "--plugin",
+    str(ROGUES),
+    "--kernels",
+    "rogue_n*",
+    "--visits",
+    "2",
+    "--extent",
+    "smoke",
+)
+
+
+def test_a_file_cut_at_any_byte_is_read_without_a_fault(small_run, tmp_path):
+    """Whatever a kill leaves: whole lines stay, the rest is torn, and nothing is glued to it."""
+    file = tmp_path / "cut.jsonl"
+    whole = len(read_bytes(file, small_run).results)
+    for length in range(len(small_run)):
+        found = read_bytes(file, small_run[:length])
+        assert found.torn == (length > 0 and small_run[length - 1 : length] != b"\n")
+        if small_run[:length].count(b"\n"):
+            assert not found.faults
+            assert len(found.results) <= whole
+
+
+def read_bytes(file, raw):
+    file.write_bytes(raw)
+    return read(file)
+
+
+@pytest.mark.parametrize("where", ["nothing", "inside the header", "without its last newline"])
+def test_a_file_cut_in_an_awkward_place_resumes(small_run, tmp_path, where):
+    file = tmp_path / "cut.jsonl"
+    file.write_bytes({"nothing": b"", "inside the header": small_run[:40]}.get(where, small_run[:-1]))
+    done = sparsemark(*SMALL, "--out", file, "--resume")
+    assert done.returncode == 0, done.stderr
+    found = read(file)
+    assert not found.faults and not found.torn
+    assert len(found.results) == len(read_bytes(tmp_path / "whole.jsonl", small_run).results)
+
+
+def test_resume_refuses_other_options(small_run, tmp_path):
+    file = tmp_path / "run.jsonl"
+    file.write_bytes(small_run)
+    done = sparsemark(*SMALL[:-2], "--extent", "full", "--out", file, "--resume")
+    assert done.returncode == 2
+    assert "--extent smoke, this is full" in done.stderr
+    assert file.read_bytes() == small_run
+
+
+def test_operands_that_cannot_be_made_cost_their_case_and_nothing_else(tmp_path):
+    """Too large for this machine: a line each, and no strike against the kernels."""
+    file = tmp_path / "run.jsonl"
+    large = [f"spmm/m=3000000,k=3000000,n={n}/block1x1@0.99/float32/seed=0" for n in (1, 2, 3)]
+    words = ("run", "--case", *large, CASE, "--plugin", ROGUES, "--kernels", "rogue_none", "--visits", 1)
+    assert sparsemark(*words, "--out", file).returncode == 0
+    outcomes = {line.case: line.outcome for line in read(file).results}
+    assert outcomes == dict.fromkeys(large, "memory") | {CASE: "ok"}

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -170,7 +171,7 @@ def test_a_layer_is_named_after_its_file(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({"a.weight": torch.eye(3), "b.weight": torch.ones(2, 3), "bias": torch.ones(3)}, file)
     data = sources.add(f"{file}:b.weight")
-    assert re.fullmatch(r"model\.safetensors-b\.weight-[0-9a-f]{8}", data)
+    assert re.fullmatch(r"model\.safetensors:b\.weight-[0-9a-f]{8}", data)
     assert sources.load(data, torch.float32, 0).dense.tolist() == torch.ones(2, 3).tolist()
     assert sources.add(f"{file}:a.weight") != data
 
@@ -197,9 +198,33 @@ def test_the_id_is_the_content_wherever_the_file_lies(tmp_path: Path) -> None:
 def test_ids_are_fit_for_a_case(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     data = sources.add(put(tmp_path, name, BANNER + "2 2 1\n1 1 1\n"))
-    assert re.fullmatch(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*-[0-9a-f]{8}", data) and len(data) < 140
+    assert shlex.quote(data) == data and re.fullmatch(r"[^/ ]+-[0-9a-f]{8}", data)
     made = case("spmm", Given(), m=2, k=2, n=1, data=data)
     assert from_id(str(made)) == made
+
+
+@pytest.mark.parametrize("name", ["my matrix,y=1.mtx", "ümlaut (2).mtx", "-.mtx", "~a:b%20.mtx"])
+def test_an_id_tells_what_to_call_its_file(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = sources.add(put(tmp_path, name, BANNER + "2 2 1\n1 1 1\n"))
+    assert sources.argument(data).removeprefix("./") == name
+    assert not sources.argument(data).startswith("-")
+    assert sources.add(sources.argument(data)) == data
+
+
+def test_a_home_that_is_not_here_is_the_users_mistake() -> None:
+    with pytest.raises(Unusable, match=r"there is no file ~nobody-at-all/a\.mtx\. Check the path\."):
+        sources.add("~nobody-at-all/a.mtx")
+
+
+def test_an_id_tells_what_to_call_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({"a/b weight": torch.eye(3), "b": torch.eye(3)}, tmp_path / "my model.safetensors")
+    data = sources.add("my model.safetensors:a/b weight")
+    assert re.fullmatch(r"my%20model\.safetensors:a%2Fb%20weight-[0-9a-f]{8}", data)
+    assert sources.argument(data) == "my model.safetensors:a/b weight"
 
 
 def test_a_child_uses_what_its_parent_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

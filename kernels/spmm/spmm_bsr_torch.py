@@ -13,7 +13,7 @@ from suite.kernel import Prepared, kernel
 
 
 def refuse(case, device):
-    reasons = unfit(case)
+    reasons = unfit(case, square=True)
     if not torch.backends.mkl.is_available():
         reasons.append("needs a torch built with MKL, which is what x86 Linux and Windows wheels are")
     return reasons

@@ -5,17 +5,26 @@ is what it is bad at, and what tiles in C++ mend. Compiled in seconds at the fir
 keep their order (no fastmath) except for n = 1, where without reordering there are no vectors at all.
 """
 
-import numba
+from functools import cache
+
 import numpy as np
 import torch
 
 from suite.kernel import Prepared, kernel
 
+try:
+    import numba
+
+    ABSENT = ""
+except ModuleNotFoundError:  # an extra: without it the kernel is there, and says what it wants
+    numba, ABSENT = None, "needs numba, which is not installed here: pip install numba"
+except ImportError as failed:  # one that this NumPy is too new for
+    numba, ABSENT = None, f"needs numba, which does not load here: {failed}"
+
 SHARE = 8  # runs of rows a thread
 ROW = 4  # what a row costs beside its nonzeros, counted in nonzeros
 
 
-@numba.njit(parallel=True)
 def multiply(edges, starts, columns, values, b, out):
     for run in numba.prange(len(edges) - 1):
         for row in range(edges[run], edges[run + 1]):
@@ -28,7 +37,6 @@ def multiply(edges, starts, columns, values, b, out):
                     sums[j] += value * scaled[j]
 
 
-@numba.njit(parallel=True, fastmath={"reassoc", "contract"})
 def multiply_vector(edges, starts, columns, values, b, out):
     for run in numba.prange(len(edges) - 1):
         for row in range(edges[run], edges[run + 1]):
@@ -38,7 +46,19 @@ def multiply_vector(edges, starts, columns, values, b, out):
             out[row] = total
 
 
-@kernel(op="spmm", on="cpu", dtypes=("float32",))
+@cache
+def jitted(vector):
+    """One for the process: each compiles at its first call."""
+    if vector:
+        return numba.njit(parallel=True, fastmath={"reassoc", "contract"})(multiply_vector)
+    return numba.njit(parallel=True)(multiply)
+
+
+def refuse(case, device):
+    return [ABSENT] if ABSENT else []
+
+
+@kernel(op="spmm", on="cpu", dtypes=("float32",), refuse=refuse)
 def spmm_csr_numba(a, b):
     """Row-parallel compressed rows, compiled by Numba."""
     m, n = a.shape[0], b.shape[1]
@@ -48,16 +68,16 @@ def spmm_csr_numba(a, b):
     edges = np.searchsorted(work, np.linspace(0, work[-1], SHARE * threads + 1)).clip(0, m)
     edges[0], edges[-1] = 0, m
     out = np.empty((m, n), np.float32)
+    product = jitted(n == 1)
 
     def run(b):
         numba.set_num_threads(threads)
         if n == 1:
-            multiply_vector(edges, starts, columns, values, b.numpy()[:, 0], out[:, 0])
+            product(edges, starts, columns, values, b.numpy()[:, 0], out[:, 0])
         else:
-            multiply(edges, starts, columns, values, b.numpy(), out)
+            product(edges, starts, columns, values, b.numpy(), out)
         return out
 
-    run(b)  # compiles
     return Prepared(
         run,
         executed=2 * a.nonzeros * n,

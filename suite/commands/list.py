@@ -1,18 +1,26 @@
-"""workloads, patterns, kernels and reports; for each kernel: runs here, or why not"""
+"""workloads, patterns, kernels and reports; for each kernel: runs here, or why not
+
+sparsemark list --cases                           the ids of every workload's cases, for `run --case`
+sparsemark list --cases nm --extent full          of one workload, at another extent
+"""
 
 import argparse
 import json
+from itertools import islice
 
 from rich.console import Console
 
 from suite.commands import load
+from suite.conformance import cases_for
 from suite.cpu import Cpu
 from suite.device import Device
 from suite.kernel import KERNELS, Kernel
 from suite.pattern import PATTERNS
-from suite.registry import MISSING
+from suite.registry import MISSING, pick
 from suite.report import REPORTS
 from suite.workload import EXTENTS, WORKLOADS
+
+TRIED = 32  # small cases by which `list` tells a reason of the machine from one of a case
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +28,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids", action="store_true", help="papers, and the workloads and kernels that serve them"
     )
+    parser.add_argument(
+        "--cases",
+        nargs="*",
+        metavar="WORKLOAD",
+        help="the ids of these workloads' cases; of all if none is named",
+    )
+    parser.add_argument("--extent", choices=EXTENTS, default="default", help="of --cases")
     parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", action="extend")
 
 
@@ -34,6 +49,9 @@ def go(given: argparse.Namespace) -> None:
             for one, names in sorted(served.items()):
                 screen.print(f"{one:<24} {', '.join(names)}", highlight=False)
         return
+    if given.cases is not None:
+        print_cases(given.cases, given.extent, given.json)
+        return
     about = everything(Cpu())
     if given.json:
         print(json.dumps(about, indent=2))
@@ -47,6 +65,13 @@ def go(given: argparse.Namespace) -> None:
                 screen.print(
                     f"  {'':<26} [yellow]not here:[/] {'; '.join(entry['why_not'])}", highlight=False
                 )
+
+
+def print_cases(names: list[str], extent: str, as_json: bool) -> None:
+    """Ids as they are taken by `run --case`: one a line, whole, whatever the terminal's width."""
+    chosen = [pick("workload", name, WORKLOADS) for name in names] or list(WORKLOADS.values())
+    ids = {one.name: [str(case) for case in one.cases(extent)] for one in chosen}
+    print(json.dumps(ids, indent=2) if as_json else "\n".join(id for some in ids.values() for id in some))
 
 
 def everything(device: Device) -> dict[str, dict[str, dict]]:
@@ -79,6 +104,8 @@ def describe(kernel: Kernel, device: Device) -> dict:
     missing = [f"needs {one}, which {device.name} lacks" for one in kernel.isa if one not in device.isa]
     if kernel.on != device.kind:
         missing.append(f"runs on {kernel.on}, and no such device is measured here")
+    else:
+        missing = always_refused(kernel, device) or missing
     return {
         "about": kernel.about,
         "op": kernel.op,
@@ -90,6 +117,15 @@ def describe(kernel: Kernel, device: Device) -> dict:
         "runs": not missing,
         "why_not": missing,
     }
+
+
+def always_refused(kernel: Kernel, device: Device) -> list[str]:
+    """The reasons that hold for every small case of a kernel: those of the machine, not of a case."""
+    try:
+        said = [kernel.refusals(trial.case, device) for trial in islice(cases_for(kernel), TRIED)]
+    except Exception:  # a stranger's terms may fail in any way; `sparsemark check` says how
+        return []
+    return [reason for reason in said[0] if all(reason in one for one in said)] if said else []
 
 
 def serving() -> dict[str, list[str]]:

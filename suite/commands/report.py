@@ -11,23 +11,26 @@ from suite.run import newest
 
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="*", type=Path, help="results files; default: the latest run in results/"
+        "file",
+        nargs="*",
+        type=Path,
+        help="results files; default: the latest run in results/, held against the one before it",
     )
     parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR")
 
 
 def go(given: argparse.Namespace) -> None:
     load()
-    files = given.file
+    files, beside = given.file, []
     if not files:
         latest = newest(Path("results"))
         if latest is None:
             raise Unusable("there is no results file below results/. Measure first: sparsemark run.")
-        files = [latest]
+        files, beside = [latest], [before] if (before := report.earlier(latest)) else []
     for file in files:
         if not file.is_file():
             raise Unusable(
                 f"no results file {file}. Name one that exists, or leave it out for the latest run."
             )
-    page = report.write(files, given.out)
+    page = report.write(files, given.out, beside)
     print(f"{page.resolve()}")

@@ -7,8 +7,10 @@ sparsemark run --case ID --kernels NAME           one case again, as a page's ta
 """
 
 import argparse
+import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -58,6 +60,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")
     parser.add_argument("--energy", choices=("off", "winners", "all"), default="winners")
+    parser.add_argument("--json", action="store_true", help="the answers for a program, on standard output")
     parser.add_argument(
         "--limit", type=duration, default=60.0, metavar="TIME", help="longest step of a kernel"
     )
@@ -91,9 +94,11 @@ def go(given: argparse.Namespace) -> int:
         limit=given.limit,
         energy=given.energy,
         plugins=tuple(str(Path(one).resolve()) for one in given.plugin),
+        kernels=given.kernels,
+        cases=tuple(given.case),
         axes=tuple(given.axes),
     )
-    resumed = resume(file, device) if given.resume else None
+    earlier = resume(file, device, options) if given.resume else []
     if not given.resume and file.exists():
         raise Unusable(f"--out {file} exists. Name another file, or add --resume to go on with it.")
     screen = Console(stderr=True)
@@ -104,10 +109,20 @@ def go(given: argparse.Namespace) -> int:
     with bar(screen) as shown:
         task = shown.add_task("", total=len(items) * options.passes, note="")
         running = Running(
-            items, device, options, file, lambda where: tell(shown, task, where, screen), resumed
+            items, device, options, file, lambda where: tell(shown, task, where, screen), earlier
         )
-        running.go()
+        try:
+            running.go()
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted. What was measured is in {file}; --resume goes on with it.", file=sys.stderr
+            )
+            return 130
     done = frame.read(file)
+    if given.json:
+        found = [asdict(one) for one in answers.answers(done)]
+        print(json.dumps({"file": str(file), "rows": len(done), "answers": found}, indent=2))
+        return 0
     Console().print(answers.table(answers.answers(done)))
     print(f"{len(done)} kernels on cases, in {file}")
     return 0
@@ -127,8 +142,7 @@ def bar(screen: Console) -> Progress:
 
 
 def tell(shown: Progress, task, where: Where, screen: Console) -> None:
-    left = f"{where.left / 60:.1f} min left, " if where.left is not None else ""
-    note = f"{left}visit {where.visit}: {where.case}"
+    note = f"{where.left / 60:.1f} min left, visit {where.visit}: {where.case}"
     shown.update(task, completed=where.done, total=where.total, note=note)
     shown.refresh()
     if not screen.is_terminal and (where.done % 10 == 0 or where.done == where.total):

@@ -4,6 +4,7 @@ Values survive the way there and back, -0.0 too; a stored +0.0 does not, for it 
 """
 
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import torch
@@ -21,11 +22,7 @@ from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
 USUAL = (16, 16)
-SCATTERED = (
-    Unstructured,
-    NofM,
-    FanIn,
-)  # the block law holds: a block is empty with chance (1 - density)^size
+SCATTERED = (Unstructured, NofM, FanIn)  # single elements stand anywhere, so the block law holds for them
 MOST_OF_ALL = 0.6  # with more blocks than this, each emptier than this, it is a slow dense product
 SMALL = 2**16  # elements; a matrix this small is not worth refusing, and is what tests are made of
 
@@ -106,23 +103,42 @@ def block_of(pattern: Pattern, square: bool = False) -> tuple[int, int]:
     return USUAL
 
 
-def unfit(case: Case, _: Device | None = None) -> list[str]:
+def unfit(case: Case, _: Device | None = None, square: bool = False) -> list[str]:
     """What can be said against blocks before the operand is there: they fill up, or take too much memory."""
     m, k, pattern = case["m"], case["k"], case.pattern
     if case.data:
         return []  # `bsr` looks at the matrix itself
-    height, width = block_of(pattern)
+    height, width = block_of(pattern, square)
     alone, every = pattern.count(m, k), whole(m, height) * whole(k, width)
-    if isinstance(pattern, SCATTERED) and 0 < alone < m * k:
-        filled = every * (1 - (1 - alone / (m * k)) ** (height * width))
+    touched = units(pattern, height, width)
+    if touched and 0 < alone < m * k:
+        filled = every * (1 - (1 - alone / (m * k)) ** touched)
         if filled / every > MOST_OF_ALL > alone / filled and every > SMALL:
             return [
                 f"blocks of {height}x{width} would be {alone / filled:.0%} full: "
                 f"{pattern} leaves {1 - filled / every:.0%} of them out"
             ]
         every = filled
-    size = min(every, alone if isinstance(pattern, Block) else alone * height * width)
+    own = isinstance(pattern, Block) and (pattern.rows, pattern.columns) == (height, width)
+    size = min(every, alone if own else alone * height * width)
     return over_limit(height, width, int(size) * case.torch_dtype.itemsize)
+
+
+def units(pattern: Pattern, height: int, width: int) -> float:
+    """How many of a pattern's units, kept or dropped each for itself, a block meets; 0 where none are so.
+
+    The block law: with so many units, a block is empty with chance (1 - density)^units.
+    """
+    if isinstance(pattern, SCATTERED):
+        return height * width
+    if isinstance(pattern, Block) and (pattern.rows, pattern.columns) != (height, width):
+        return met(height, pattern.rows) * met(width, pattern.columns)
+    return 0
+
+
+def met(length: int, unit: int) -> float:
+    """How many units of a row of them a stretch meets on average, stretches and units laid end to end."""
+    return (length + unit - gcd(length, unit)) / unit
 
 
 def over_limit(height: int, width: int, size: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Sources: matrices that come from files. A file becomes an id, and cases carry the id.
 
     id = add("ca-CondMat.mtx")     # "ca-CondMat.mtx-1f3a9c02": its name, and the start of its content's hash
+    argument(id)                   # "ca-CondMat.mtx" again, what a user names where the file lies
     m, k = shape(id)
     a = load(id, torch.float32, seed=0)
 
@@ -8,8 +9,8 @@ One file of this folder for each format. The id says what was measured on any ma
 known to this process only, and a child process is told with `use`.
 """
 
-import re
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 import numpy as np
 import torch
@@ -20,8 +21,6 @@ from suite.sources.checks import check_fill, check_sides
 from suite.sources.reader import Content, locate
 from suite.sparse import Sparse, from_positions
 
-NAME_MOST = 120  # characters of an id that come from the file's name
-
 _paths: dict[str, str] = {}
 
 
@@ -29,10 +28,17 @@ def add(text: str) -> str:
     """Register the matrix a user named, `FILE` or `FILE.safetensors:TENSOR`, and return its id."""
     where = locate(text)
     check_sides(where.text, *where.reader.shape(where))
-    name = re.sub(r"[^A-Za-z0-9._+]+", "-", where.name).strip("-.")
-    data = f"{name[-NAME_MOST:] or 'matrix'}-{where.fingerprint()}"
+    names = (where.file.name, where.part) if where.part else (where.file.name,)
+    data = f"{':'.join(quote(name, safe='+').replace('~', '%7E') for name in names)}-{where.fingerprint()}"
     _paths[data] = where.text
     return data
+
+
+def argument(data: str) -> str:
+    """What an id's matrix is called where its file lies: what `add` takes there."""
+    name = ":".join(unquote(part) for part in data.rpartition("-")[0].split(":"))
+    # Plain, the first would be an option and the second somebody's home.
+    return f"./{name}" if name.startswith(("-", "~")) else name
 
 
 def known() -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from os.path import expanduser
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -52,11 +53,6 @@ class Located:
         """As a user names it."""
         return f"{self.file}:{self.part}" if self.part else str(self.file)
 
-    @property
-    def name(self) -> str:
-        """The same without its folder."""
-        return f"{self.file.name}-{self.part}" if self.part else self.file.name
-
     def fingerprint(self) -> str:
         """The first 8 digits of the content's hash."""
         made = hashlib.sha256()
@@ -92,7 +88,7 @@ def locate(text: str) -> Located:
         at = text.lower().rfind(f"{ending}:")
         if reader.parts and at >= 0:
             path, part = text[: at + len(ending)], text[at + len(ending) + 1 :]
-    file = Path(path).expanduser().absolute()
+    file = Path(expanduser(path)).absolute()  # Path's own would expand ./~ as well, and raise
     if file.is_dir():
         raise Unusable(f"{text} is a directory. Name a file in it.")
     ending = next((ending for ending in formats if file.name.lower().endswith(ending)), None)
