@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import scipy.io
 import scipy.sparse
-from rogues import OUTCOMES
+from outcomes import OUTCOMES
 
 from suite.record import read
 
