@@ -9,12 +9,12 @@
 Everything else is `suite`'s own business and may change.
 """
 
-from suite import figures as plot
 from suite.case import Case, case, from_id
-from suite.frame import read
 from suite.kernel import Prepared, kernel
 from suite.notebook import run
 from suite.pattern import parse as pattern
+from suite.reading import figures as plot
+from suite.reading.frame import read
 from suite.workload import workload
 
 __all__ = ["Case", "Prepared", "case", "from_id", "kernel", "pattern", "plot", "read", "run", "workload"]

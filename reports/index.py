@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from suite.answers import BELOW, causes, place, unmeasured
+from suite.reading.answers import BELOW, causes, place, unmeasured
 from suite.report import page_of, report
 
 

@@ -5,9 +5,9 @@ from math import inf
 
 import pandas as pd
 
-from suite import figures
+from suite.reading import figures
+from suite.reading.units import times
 from suite.report import page_of, report
-from suite.units import times
 
 AT_ONCE = 4  # curves of a section that are open at first
 

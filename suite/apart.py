@@ -1,121 +1,115 @@
-"""Apart: kernels are examined in a child process; one that ends it or hangs is named, the others go on."""
+"""Apart: a child process that tells by a pipe what it does; however it ends, its parent learns how.
+
+What kernels do to a process (crash, hang, exit, print, starve) they do to this one.
+"""
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
+from typing import Generic, TypeVar
 
 import msgspec
 
-from suite.examiner import Paper, Word
-from suite.registry import Unusable
+from suite.record import Outcome
 
-LOOK = 0.5  # seconds between looks at whether a silent child still lives
-STARTING = 120.0  # seconds it may take to import everything, which is no kernel's fault
+LOOK = 0.5  # seconds between looks at a silent child
 
 
-def examined(
-    kernels: Sequence[str], plugins: Sequence[str], limit: float
-) -> Generator[tuple[str, list[Word]]]:
-    """Each kernel with the words on its trials, as soon as it is done.
+class Job(msgspec.Struct, kw_only=True):
+    """What a child is told. These fields are its parent's to fill in."""
 
-    One that dies or takes longer than `limit` seconds over a trial has that as its last word: its other
-    trials are left out, and a fresh child examines the kernels after it.
+    pipe: int = 0  # the descriptor to tell by
+    parent: int = 0  # to be outlived by no child
+    folder: str = ""  # scratch, gone with the child
+
+
+Message = TypeVar("Message")
+Told = TypeVar("Told", bound=Job)
+
+
+class Child(Generic[Message]):
+    """`python -P -m module JOB`, in a session of its own. Leaving it leaves no process and no file behind.
+
+    end: once its messages have ended, the outcome and the sentence that its end means; a child that did all
+    it was told exits with status 0, which only its parent can tell from one that was made to.
     """
-    left = list(kernels)
-    while left:
-        with Examination(left, plugins, limit) as one:
-            for name, words in one.verdicts():
-                left.remove(name)
-                yield name, words
 
-
-class Examination:
-    """A running examiner; leaving it leaves no process and no file behind."""
-
-    def __init__(self, kernels: Sequence[str], plugins: Sequence[str], limit: float) -> None:
+    def __init__(
+        self, module: str, job: Job, tells: type[Message], environment: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sparsemark-")
-        self._limit = limit
+        self.folder = Path(self._folder.name)
+        self.end: tuple[Outcome, str] = "broken", "the process did not start"
+        self._decoder = msgspec.json.Decoder(tells)
+        self._heard = monotonic()
         self._pipe, theirs = os.pipe()
-        self._log, paper = Path(self._folder.name, "log"), Path(self._folder.name, "paper.json")
-        asked = Paper(list(kernels), list(plugins), pipe=theirs, parent=os.getpid())
-        paper.write_bytes(msgspec.json.encode(asked))
-        with self._log.open("wb") as log:
+        job.pipe, job.parent, job.folder = theirs, os.getpid(), str(self.folder)
+        (self.folder / "job.json").write_bytes(msgspec.json.encode(job))
+        with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                (sys.executable, "-P", "-m", "suite.examiner", str(paper)),
+                (sys.executable, "-P", "-m", module, str(self.folder / "job.json")),
                 stdin=subprocess.DEVNULL,
                 stdout=log,  # a kernel may print what it likes
                 stderr=subprocess.STDOUT,
-                env={"OMP_WAIT_POLICY": "passive", **os.environ},  # threads that spin are for timing
+                env={**os.environ, **(environment or {})},
                 pass_fds=(theirs,),
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         os.close(theirs)
-        self._end = ""  # the outcome and the sentence, if it did not live to say all
-        self._note = ""
 
-    def verdicts(self) -> Iterator[tuple[str, list[Word]]]:
-        """Each kernel it got to, the one that ended it included."""
-        heard: list[Word] = []
-        last = None
-        for last in self._words():
-            if last.outcome:
-                heard.append(last)
-            if last.done:
-                yield last.kernel, heard
-                heard = []
-        if last is None:
-            raise Unusable(f"no kernel could be examined: {self._note}.")
-        if not last.done:
-            yield last.kernel, [*heard, Word(last.kernel, last.trial or "no trial", self._end, self._note)]
+    @property
+    def silence(self) -> float:
+        """Seconds since it last told anything."""
+        return monotonic() - self._heard
 
-    def _words(self) -> Iterator[Word]:
-        """What the child says, as it comes. Ends with it; it is killed when it is silent too long."""
-        torn, since, patience = b"", monotonic(), STARTING
+    def messages(self, overdue: Callable[[], str | None], limit: float) -> Iterator[Message]:
+        """What it tells, as it comes. It is killed once `overdue`, asked while it is silent, says why."""
+        torn = b""
         while True:
             ready, _, _ = select.select([self._pipe], [], [], LOOK)
             if ready:
                 got = os.read(self._pipe, 1 << 20)
                 if not got:
                     break
-                since, patience = monotonic(), self._limit
+                self._heard = monotonic()
                 *whole, torn = (torn + got).split(b"\n")
                 for text in whole:
                     try:
-                        word = msgspec.json.decode(text, type=Word)
+                        message = self._decoder.decode(text)
                     except msgspec.DecodeError:
-                        self._kill()
-                        self._end, self._note = "broken", "it wrote into the suite's own pipe"
-                        return
-                    yield word
+                        return self._killed("broken", "something wrote into the suite's own pipe")
+                    yield message
             elif self._process.poll() is not None:
                 break  # something it started still holds the pipe
-            elif monotonic() - since > patience:
-                self._kill()
-                self._end, self._note = "timeout", f"took longer than {patience:g} s"
-                return
+            elif why := overdue():
+                return self._killed("timeout", why)
         try:
-            self._process.wait(self._limit)
-        except subprocess.TimeoutExpired:  # it has closed our pipe and lives on
-            self._kill()
-            self._end, self._note = "timeout", f"closed the suite's pipe and did not end in {self._limit:g} s"
-            return
-        self._end, self._note = self._death()
+            self._process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return self._killed("timeout", f"closed the suite's pipe and did not end in {limit:g} s")
+        self.end = self._death()
+        return None
 
-    def _death(self) -> tuple[str, str]:
-        """The outcome and the sentence that an exit status means."""
+    def _killed(self, outcome: Outcome, note: str) -> None:
+        self._kill()
+        self.end = outcome, note
+
+    def _death(self) -> tuple[Outcome, str]:
+        """What the exit status says."""
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "memory", "the system killed the process (SIGKILL), most likely for want of memory"
         if code < 0:
             return "broken", f"the process died of {signal.Signals(-code).name}"
-        words = self._log.read_bytes()[-400:].decode(errors="replace").strip().splitlines()
+        words = (self.folder / "log").read_bytes()[-400:].decode(errors="replace").strip().splitlines()
         return "broken", f"the process exited with status {code}" + (f": {words[-1]}" if words else "")
 
     def _kill(self) -> None:
@@ -123,10 +117,37 @@ class Examination:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def __enter__(self) -> "Examination":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End it, however far it is."""
         self._kill()
         os.close(self._pipe)
         self._folder.cleanup()
+
+    def __enter__(self) -> "Child[Message]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def told(file: str, kind: type[Told]) -> Told:
+    """In a child: the job in this file. From here on the child dies with its parent."""
+    job = msgspec.json.decode(Path(file).read_bytes(), type=kind)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != job.parent:  # it was gone before that
+            os._exit(1)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")  # the memory killer is to start here
+    os.set_inheritable(job.pipe, False)
+    return job
+
+
+def limit_memory(most: int) -> None:
+    """In a child: let an allocation fail that the machine cannot hold, before the system kills somebody."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + most, resource.getrlimit(resource.RLIMIT_AS)[1]))

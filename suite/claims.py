@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from suite.check import Question
-from suite.flush import ranges
+from suite.cpu.flush import ranges
 from suite.kernel import Prepared
 from suite.op import OPS
 

@@ -1,23 +1,27 @@
-"""Examiner: the process in which kernels are examined. It can crash or hang; its parent then starts another.
+"""Examiner: kernels examined in a child process; one that ends it or hangs is named, the others go on.
 
-`python -P -m suite.examiner PAPER` reads a Paper and writes Words, one JSON line each, to the paper's pipe.
-A trial is announced before it begins, so that the last word of a process that died names what killed it.
+`python -P -m suite.examiner PAPER` tells words by its pipe. A trial is announced before it begins, so that
+the last word of a process that died names what killed it.
 """
 
 import os
 import sys
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from suite.apart import Child, Job, limit_memory, told
+from suite.registry import Unusable
 
-class Paper(msgspec.Struct):
+STARTING = 120.0  # seconds it may take to import everything, which is no kernel's fault
+
+
+class Paper(Job):
     """What is to be examined: kernels by name, and the files that hold strangers' ones."""
 
     kernels: list[str]
     plugins: list[str]
-    pipe: int
-    parent: int
 
 
 class Word(msgspec.Struct, omit_defaults=True):
@@ -30,15 +34,51 @@ class Word(msgspec.Struct, omit_defaults=True):
     done: bool = False
 
 
+def examined(
+    kernels: Sequence[str], plugins: Sequence[str], limit: float
+) -> Generator[tuple[str, list[Word]]]:
+    """Each kernel with the words on its trials, as soon as it is done.
+
+    One that dies or takes longer than `limit` seconds over a trial has that as its last word: its other
+    trials are left out, and a fresh child examines the kernels after it.
+    """
+    left = list(kernels)
+    while left:
+        paper = Paper(kernels=left, plugins=list(plugins))
+        # Threads that spin while they wait are for timing.
+        with Child("suite.examiner", paper, Word, {"OMP_WAIT_POLICY": "passive"}) as child:
+            for name, words in verdicts(child, limit):
+                left = left[left.index(name) + 1 :]
+                yield name, words
+
+
+def verdicts(child: Child[Word], limit: float) -> Generator[tuple[str, list[Word]]]:
+    """Each kernel it got to, the one that ended it included."""
+    heard: list[Word] = []
+    last: Word | None = None
+
+    def overdue() -> str | None:
+        patience = limit if last else STARTING
+        return f"took longer than {patience:g} s" if child.silence > patience else None
+
+    for last in child.messages(overdue, limit):
+        if last.outcome:
+            heard.append(last)
+        if last.done:
+            yield last.kernel, heard
+            heard = []
+    outcome, note = child.end
+    if last is None:
+        raise Unusable(f"no kernel could be examined: {note}.")
+    if not last.done:
+        yield last.kernel, [*heard, Word(last.kernel, last.trial or "no trial", outcome, note)]
+
+
 def main(file: str) -> None:
     """Examine what this file lists."""
-    from suite.child import die_with, limit_memory
+    paper = told(file, Paper)
 
-    paper = msgspec.json.decode(Path(file).read_bytes(), type=Paper)
-    die_with(paper.parent)
-    os.set_inheritable(paper.pipe, False)
-
-    from suite.cpu import Cpu
+    from suite.cpu.device import Cpu
     from suite.kernel import KERNELS
     from suite.op import discover_parts
     from suite.registry import discover, pick

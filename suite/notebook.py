@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite import frame
-from suite.about import NOTEBOOK
 from suite.case import Case, from_id
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 from suite.kernel import KERNELS, Kernel, kernel
 from suite.measure import Effort
 from suite.op import discover_parts
+from suite.reading import frame
+from suite.reading.about import NOTEBOOK
 from suite.registry import discover, pick
 from suite.visit import Visit
 

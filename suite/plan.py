@@ -164,12 +164,17 @@ def parse_axes(texts: Iterable[str]) -> dict[str, list[str]]:
 
 
 def coarse_to_fine(cases: Sequence[tuple[str, Case]]) -> list[tuple[str, Case]]:
-    """Lines of sparsities in their order of importance; the anchor line's first points before all others."""
+    """Lines of sparsities in their order of importance: the anchor whole, the others' first points, the rest.
+
+    A line with its first points answers a crossover; a cut then costs the least important lines, not a point
+    of each.
+    """
     groups: dict[tuple, int] = {}
     ranked = []
     for at, (name, case) in enumerate(cases):
         group = groups.setdefault(line_of(case), len(groups))
-        ranked.append((group > 0, rank(case), group, at, name, case))
+        extra = group > 0 and rank(case) == len(FIRST)
+        ranked.append((extra, group, rank(case), at, name, case))
     return [(name, case) for *_, name, case in sorted(ranked, key=lambda one: one[:4])]
 
 

@@ -15,11 +15,12 @@ NOBODY = -1
 class Pulse:
     """A place (case, kernel, stage), counted: a count that stands still is a child that hangs."""
 
-    def __init__(self, file: Path, make: bool = False) -> None:
-        if make:
-            file.write_bytes(LAYOUT.pack(0, NOBODY, NOBODY, 0))
-        self._file = file.open("r+b")
-        self._memory = mmap.mmap(self._file.fileno(), LAYOUT.size)
+    def __init__(self, file: Path) -> None:
+        new = file.with_suffix(".new")
+        new.write_bytes(LAYOUT.pack(0, NOBODY, NOBODY, 0))
+        new.rename(file)
+        with file.open("r+b") as opened:
+            self._memory = mmap.mmap(opened.fileno(), LAYOUT.size)
         self._beats = 0
 
     def beat(self, case: int, kernel: int, stage: int) -> None:
@@ -27,10 +28,10 @@ class Pulse:
         self._beats += 1
         LAYOUT.pack_into(self._memory, 0, self._beats, case, kernel, stage)
 
-    def read(self) -> tuple[int, int, int, int]:
-        """(beats, case, kernel, stage) as last written."""
-        return LAYOUT.unpack_from(self._memory, 0)
 
-    def close(self) -> None:
-        self._memory.close()
-        self._file.close()
+def read(file: Path) -> tuple[int, int, int, int]:
+    """(beats, case, kernel, stage) as last written; before the first beat, nobody's."""
+    try:
+        return LAYOUT.unpack(file.read_bytes())
+    except FileNotFoundError:
+        return 0, NOBODY, NOBODY, 0

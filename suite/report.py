@@ -23,14 +23,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from suite import record
-from suite.agreement import Agreement, agreements
-from suite.answers import Answer, answers
-from suite.curves import Group, groups
-from suite.frame import tidy
+from suite.reading.agreement import Agreement, agreements
+from suite.reading.answers import Answer, answers
+from suite.reading.curves import Group, groups
+from suite.reading.frame import tidy
+from suite.reading.svg import svg
+from suite.reading.units import NOTHING, count, joules, percent, seconds, times
 from suite.record import Recorded, Run
 from suite.registry import Unusable, discover
-from suite.svg import svg
-from suite.units import NOTHING, count, joules, percent, seconds, times
 
 Page = tuple[str, dict[str, Any]]
 

@@ -12,7 +12,7 @@ import msgspec
 
 from suite import __version__, provenance, registry, sources
 from suite.case import from_id
-from suite.child import Job, Work
+from suite.child import Work, WorkJob
 from suite.device import Device
 from suite.energy import IDLE, WINDOW
 from suite.isolate import Ending, Offspring
@@ -179,7 +179,7 @@ class Running:
         metered: bool,
     ) -> int:
         """Run one child over what is due; the index in `order` from which to go on."""
-        job = Job(
+        job = WorkJob(
             work=[work for _, work in due],
             visit=visit,
             cache=self.options.cache,

@@ -5,10 +5,10 @@ Which is best is decided as the table decides it, so that a window belongs to a 
 
 from collections.abc import Iterable
 
-from suite.about import identity
-from suite.frame import best_of, grouped
+from suite.reading.about import identity
+from suite.reading.frame import best_of, grouped
+from suite.reading.row import Row
 from suite.record import Result
-from suite.row import Row
 
 MOST = 40  # windows; a window takes seven seconds
 TYPICAL = 0.9  # the sparsity at which a curve is metered, or the nearest it has

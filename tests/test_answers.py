@@ -8,9 +8,9 @@ import pytest
 from lines import NO_METER, grid, line
 from rich.console import Console
 
-from suite import frame
-from suite.answers import NO_SCORES, Answer, answers, table, unmeasured
-from suite.curves import groups
+from suite.reading import frame
+from suite.reading.answers import NO_SCORES, Answer, answers, table, unmeasured
+from suite.reading.curves import groups
 from suite.record import Result
 
 

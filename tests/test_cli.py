@@ -11,9 +11,9 @@ import torch
 from lines import grid, header, write
 from safetensors.torch import save_file
 
-from suite import frame
 from suite.case import from_id
 from suite.cli import main
+from suite.reading import frame
 
 CASE = "spmm/m=64,k=96,n=8/unstructured@0.5/float32/seed=0"
 

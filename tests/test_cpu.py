@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite import cautions, ceilings, cpuinfo, topology
-from suite.cpu import Cpu
-from suite.cpuinfo import Cache
+from suite.cpu import cautions, ceilings, info, topology
+from suite.cpu.device import Cpu
+from suite.cpu.info import Cache
 from suite.device import Ceiling, Noise
 from suite.registry import Unusable
 
@@ -289,7 +289,7 @@ def test_cautions_about_others(tmp_path):
 
 
 def test_macos():
-    facts = cpuinfo.from_sysctl(
+    facts = info.from_sysctl(
         "hw.physicalcpu: 8\nhw.perflevel0.physicalcpu: 4\nhw.memsize: 17179869184\n"
         "hw.perflevel0.l1dcachesize: 131072\nhw.perflevel0.l2cachesize: 16777216\n"
         "hw.perflevel0.cpusperl2: 4\n"
@@ -300,14 +300,14 @@ def test_macos():
     assert facts.isa == {"fp", "asimd", "bf16"}
     assert facts.caches == {"L1d": Cache(131072, 1, 524288), "L2": Cache(16 << 20, 4, 16 << 20)}
     assert facts.memory == 16 << 30 and facts.hypervisor is False and facts.performance_cores == 4
-    assert cpuinfo.from_sysctl("").isa == frozenset()
+    assert info.from_sysctl("").isa == frozenset()
 
 
 def test_caches_the_c_library_knows():
     said = (
         "LEVEL1_DCACHE_SIZE  49152\nLEVEL2_CACHE_SIZE  1048576\nLEVEL3_CACHE_SIZE  33554432\nLEVEL4_CACHE\n"
     )
-    found = cpuinfo.caches_of_libc(said, 2)
+    found = info.caches_of_libc(said, 2)
     assert found["L2"] == Cache(1 << 20, 1, 2 << 20) and found["L3"] == Cache(32 << 20, 2, 32 << 20)
 
 
@@ -323,7 +323,7 @@ def test_caches_the_c_library_knows():
     ],
 )
 def test_key(name, family, key):
-    assert cpuinfo.Facts(name, None, family, frozenset(), 2, None, {}).key == key
+    assert info.Facts(name, None, family, frozenset(), 2, None, {}).key == key
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -338,7 +338,7 @@ def test_cpu_list_ranges():
 
 @given(st.text())
 def test_any_cpuinfo_is_survived(said):
-    key = cpuinfo.from_cpuinfo(said, (0,), topology.Path("/nowhere")).key if said.strip() else "x"
+    key = info.from_cpuinfo(said, (0,), topology.Path("/nowhere")).key if said.strip() else "x"
     assert key == key.lower() and "/" not in key
 
 
@@ -353,7 +353,7 @@ def test_pin_takes_every_thread_along():
     program = """
 import os, threading
 from pathlib import Path
-from suite.topology import pin
+from suite.cpu.topology import pin
 done = threading.Event()
 threading.Thread(target=done.wait, daemon=True).start()
 one = min(os.sched_getaffinity(0))

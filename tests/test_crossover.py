@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.crossover import Point, crossover
-from suite.units import interval, percent, times
+from suite.reading.crossover import Point, crossover
+from suite.reading.units import interval, percent, times
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import NO_METER, ceilings, grid, header, line, write
 
-from suite import frame
-from suite.about import NOTEBOOK, command
-from suite.agreement import agreements
+from suite.reading import frame
+from suite.reading.about import NOTEBOOK, command
+from suite.reading.agreement import agreements
 from suite.record import read as read_file
 
 NAMES = {name for names in frame.COLUMNS.values() for name in names.split()}

@@ -10,7 +10,7 @@ import torch
 from suite import conformance, native
 from suite.case import DTYPES, case
 from suite.conformance import Trial, cases_for, examine, posed, trials
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 from suite.kernel import KERNELS, Prepared, Refused, kernel
 from suite.op import discover_parts
 from suite.pattern import PATTERNS

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite import noise, rapl
+from suite.cpu import noise, rapl
 from suite.device import Noise
 
 RANGE = 262_143_328_850

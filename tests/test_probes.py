@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse
 import torch
 
-from suite import flush, probes
-from suite.ceilings import measure, windows
-from suite.cpu import Cpu
+from suite.cpu import flush, probes
+from suite.cpu.ceilings import measure, windows
+from suite.cpu.device import Cpu
 
 LINE = 64
 
@@ -31,7 +31,9 @@ def nothing_compiles(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr("suite.ceilings.cache_file", lambda fingerprint, threads: tmp_path / "ceilings.json")
+    monkeypatch.setattr(
+        "suite.cpu.ceilings.cache_file", lambda fingerprint, threads: tmp_path / "ceilings.json"
+    )
 
 
 def test_flush_counts_every_line(library):

@@ -8,10 +8,11 @@ import pytest
 from lines import grid, header, line, score, write
 from msgspec.structs import replace
 
-from suite import figures, frame, report
+from suite import report
+from suite.reading import figures, frame
+from suite.reading.svg import svg
 from suite.registry import Unusable, discover
 from suite.report import REPORTS
-from suite.svg import svg
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.statistics import choosing, estimate, overlap, paired, reporting
+from suite.reading.statistics import choosing, estimate, overlap, paired, reporting
 
 times = st.floats(1e-6, 1e3)
 visits = st.lists(times, min_size=2, max_size=7)

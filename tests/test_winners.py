@@ -2,7 +2,7 @@
 
 from lines import grid, line
 
-from suite import frame
+from suite.reading import frame
 from suite.record import Result
 from suite.winners import MOST, winners
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 from suite.op import discover_parts
 from suite.registry import discover
 

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from suite.apart import examined
 from suite.commands import load
 from suite.commands.run import duration
-from suite.examiner import Word
+from suite.examiner import Word, examined
 from suite.kernel import KERNELS
 from suite.registry import pick
 

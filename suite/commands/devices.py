@@ -9,7 +9,7 @@ import json
 from rich.console import Console
 
 from suite.commands import print_cautions
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from suite.commands import load
 from suite.conformance import cases_for
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 from suite.device import Device
 from suite.kernel import KERNELS, Kernel
 from suite.pattern import PATTERNS

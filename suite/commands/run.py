@@ -16,11 +16,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from suite import answers, frame, sources
+from suite import sources
 from suite.commands import load, print_cautions
-from suite.cpu import Cpu
+from suite.cpu.device import Cpu
 from suite.plan import parse_axes, plan, without
 from suite.profile import profile
+from suite.reading import answers, frame
 from suite.registry import Unusable
 from suite.run import Options, Running, default_file, newest, resume
 from suite.run import Progress as Where

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from suite.topology import ROOT, number, text
+from suite.cpu.topology import ROOT, number, text
 
 ZONES = "sys/class/powercap"
 GRANT = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"

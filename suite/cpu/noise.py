@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.cpu.topology import CPUS, ROOT, number, text
 from suite.device import Noise
-from suite.topology import CPUS, ROOT, number, text
 
 USER, NICE, SYSTEM, IDLE, WAITING, INTERRUPT, SOFT_INTERRUPT, STEAL = range(8)
 TICKS = 5  # over fewer, one tick more or less is most of the answer

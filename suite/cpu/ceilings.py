@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from suite import probes
 from suite.cache import folder
-from suite.cpuinfo import Cache
+from suite.cpu import probes
+from suite.cpu.info import Cache
 from suite.device import Ceiling
 
 WINDOW = 0.002  # seconds: long against starting the threads, short against what disturbs

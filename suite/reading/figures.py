@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
-from suite.crossover import LEAST_DENSITY
-from suite.frame import Rows
-from suite.units import percent
+from suite.reading.crossover import LEAST_DENSITY
+from suite.reading.frame import Rows
+from suite.reading.units import percent
 
 INK = "#77767b"  # reads on white and on black; pages put the colour of their text in its place
 SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")

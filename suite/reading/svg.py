@@ -7,7 +7,7 @@ from html import escape
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from suite.figures import INK, SERIES
+from suite.reading.figures import INK, SERIES
 
 
 def svg(figure: Figure, name: str, says: str) -> str:

@@ -85,7 +85,7 @@ def test_a_kernel_whose_library_is_missing_is_refused_with_the_reason(tmp_path):
     says = "needs numba, which is not installed here: pip install numba"
     asked = (
         "from suite.commands import load; load()\n"
-        "from suite.case import from_id; from suite.cpu import Cpu; from suite.kernel import KERNELS\n"
+        "from suite.case import from_id; from suite.cpu.device import Cpu; from suite.kernel import KERNELS\n"
         "case = from_id('spmm/m=64,k=96,n=8/unstructured@0.5/float32/seed=0')\n"
         "print(KERNELS['spmm_csr_numba'].refusals(case, Cpu()))\n"
     )

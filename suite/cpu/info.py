@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite.topology import CPUS, ROOT, cpu_list, number, siblings, text
+from suite.cpu.topology import CPUS, ROOT, cpu_list, number, siblings, text
 
 # A hypervisor's "AMD EPYC" or "Intel Xeon Processor" does not say which; family and model numbers do.
 AMD = {

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from suite.units import ends, interval, percent, times
+from suite.reading.units import ends, interval, percent, times
 
 Kind = Literal["always", "from", "between", "none", "many", "noisy", "single", "no dense", "no sparse"]
 

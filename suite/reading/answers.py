@@ -17,12 +17,12 @@ from rich.containers import Renderables
 from rich.table import Table
 from rich.text import Text
 
-from suite import units
 from suite.case import REGIMES
-from suite.crossover import SIDES, Point
-from suite.curves import Group, Verdict, groups
-from suite.frame import Rows
-from suite.units import count, ends, percent, times
+from suite.reading import units
+from suite.reading.crossover import SIDES, Point
+from suite.reading.curves import Group, Verdict, groups
+from suite.reading.frame import Rows
+from suite.reading.units import count, ends, percent, times
 
 CELL = ["device", "dtype", "cache", "family", "regime"]
 

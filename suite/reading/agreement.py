@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from suite.frame import Rows, tidy
+from suite.reading.frame import Rows, tidy
+from suite.reading.statistics import overlap
 from suite.record import Recorded
-from suite.statistics import overlap
 
 CASE = ["workload", "case", "cache", "threads", "scope"]
 SAME = [*CASE, "kernel", "kernel_hash", "selector"]

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from suite.cpu.noise import cpu_times
+from suite.cpu.topology import CPUS, ROOT, number, text
 from suite.device import Noise
-from suite.noise import cpu_times
-from suite.topology import CPUS, ROOT, number, text
 
 SLOW_GOVERNORS = ("powersave", "conservative", "userspace")
 # With these drivers "powersave" is the everyday governor, and the energy preference decides.

@@ -7,10 +7,10 @@ from math import inf
 from statistics import median
 from typing import Any
 
-from suite.about import command, identity
 from suite.device import Ceiling
+from suite.reading.about import command, identity
+from suite.reading.statistics import Estimate, choosing, estimate, paired, reporting
 from suite.record import Result, Run
-from suite.statistics import Estimate, choosing, estimate, paired, reporting
 
 NOISE_MOST = {"foreign": 0.05, "steal": 0.02, "clock_spread": 0.05, "half_width": 0.1}
 

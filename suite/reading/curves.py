@@ -6,9 +6,9 @@ from statistics import geometric_mean
 
 import pandas as pd
 
-from suite.crossover import Crossover, Point, crossover
-from suite.frame import Rows
-from suite.units import percent
+from suite.reading.crossover import Crossover, Point, crossover
+from suite.reading.frame import Rows
+from suite.reading.units import percent
 
 GROUP = ["device", "workload", "op", "line", "sizes", "dtype", "scope", "cache", "threads", "data"]
 

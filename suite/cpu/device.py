@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from suite import cautions, ceilings, cpuinfo, flush, noise, probes, rapl, topology
+from suite.cpu import cautions, ceilings, flush, info, noise, probes, rapl, topology
 from suite.device import Ceiling, Meter, Noise
 
 LOOK = 0.2  # seconds of watching who else is here, before the first screen
@@ -30,7 +30,7 @@ class Cpu:
     def __init__(self, threads: int | None = None, root: Path = topology.ROOT) -> None:
         self.root = root
         self.cpus = topology.pick(threads, root)
-        self.facts = cpuinfo.facts(self.cpus, root)
+        self.facts = info.facts(self.cpus, root)
         if threads is None:
             self.cpus = self.cpus[: self.facts.performance_cores]
         self.key = self.facts.key
@@ -67,9 +67,9 @@ class Cpu:
         }
 
     @cached_property
-    def _caches(self) -> dict[str, cpuinfo.Cache]:
+    def _caches(self) -> dict[str, info.Cache]:
         """As the default choice of cores sees them, so that --threads makes no other machine of it."""
-        return cpuinfo.facts(topology.pick(None, self.root), self.root).caches
+        return info.facts(topology.pick(None, self.root), self.root).caches
 
     def cautions(self) -> list[str]:
         """What about this machine, right now, will be in the numbers; each says what to do."""

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from suite import record
-from suite.about import AS_RECORDED
-from suite.ceilings import merge
+from suite.cpu.ceilings import merge
 from suite.device import Ceiling
 from suite.op import discover_parts
+from suite.reading.about import AS_RECORDED
+from suite.reading.row import Row, tell
 from suite.record import Ceilings, Recorded, Result, Run
-from suite.row import Row, tell
 
 COLUMNS = {
     "as recorded": AS_RECORDED,
