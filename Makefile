@@ -28,7 +28,7 @@ test: lint
 lint: setup-test
 	$(tool) ruff check .
 	$(tool) ruff format --check .
-	$(tool) pyright
+	$(tool) pyright --pythonpath "$(VENV)/bin/python"
 
 gpu: setup
 	$(run) run --extent $(EXTENT) --device cuda:0 $(if $(BUDGET),--budget $(BUDGET))

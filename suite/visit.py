@@ -74,19 +74,24 @@ class Visit:
         """One line per kernel. Whatever a kernel does short of killing the process is an outcome."""
         entries = [Entry(kernel) for kernel in kernels]
         for one in entries:
-            if reasons := one.kernel.refusals(case, self.device):
-                one.end("refused", "; ".join(reasons))
+            self.attempt(one, lambda one=one: self.admit(one, case))
         noise, facts = Noise(), {}
         if standing := [one for one in entries if one.outcome == "ok"]:
             try:
                 asked, facts = self.ask(case)
+                intact = Intact(shared(asked))
             except Exception as failed:
                 for one in standing:
                     one.end(*failure(failed))
             else:
-                noise = self.measure(standing, asked)
+                noise = self.measure(standing, asked, intact)
         for one in entries:
             yield self.line(one, workload, case, facts, noise)
+
+    def admit(self, one: Entry, case: Case) -> None:
+        """Ask the kernel's terms, which are a stranger's code too."""
+        if reasons := one.kernel.refusals(case, self.device):
+            raise Refused("; ".join(reasons))
 
     def ask(self, case: Case) -> tuple[Question, dict[str, Any]]:
         """The operands, on the device, with their answer; and what every line of the case states."""
@@ -95,12 +100,8 @@ class Visit:
         asked = question(case, operands)
         return replace(asked, operands=self.device.place(operands)), ledger(case, operands)
 
-    def measure(self, entries: Sequence[Entry], asked: Question) -> Noise:
+    def measure(self, entries: Sequence[Entry], asked: Question, intact: Intact) -> Noise:
         """Everything between having a question and knowing what became of each kernel."""
-        op = OPS[asked.case.op]
-        fixed = {name: one for at, (name, one) in enumerate(zip(op.operands, asked.operands, strict=True))
-                 if at not in op.live}  # fmt: skip
-        intact = Intact(fixed)
         for one in entries:
             self.attempt(one, lambda one=one: self.prepare(one, asked))
             if changed := intact.changed():
@@ -110,7 +111,7 @@ class Visit:
             for one in entries:
                 self.attempt(one, lambda one=one: self.meter(one, asked))
         else:
-            self.race(entries, asked, tuple(fixed.values()))
+            self.race(entries, asked)
         noise = watched()
         if changed := intact.changed():
             for one in entries:
@@ -157,8 +158,9 @@ class Visit:
             raise ValueError("; ".join(wrong))
         one.made, one.live = made, live
 
-    def race(self, entries: Sequence[Entry], asked: Question, fixed: tuple[Any, ...]) -> None:
+    def race(self, entries: Sequence[Entry], asked: Question) -> None:
         """Time all that are still standing, round-robin."""
+        fixed = tuple(shared(asked).values())
         for one in entries:
             if one.made:
                 one.contender = Contender(
@@ -290,6 +292,12 @@ def describe(
         "threads": device.threads,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def shared(asked: Question) -> dict[str, Any]:
+    """The fixed operands by name: all kernels of a case work on the same ones."""
+    op = OPS[asked.case.op]
+    return {name: asked.operands[at] for at, name in enumerate(op.operands) if at not in op.live}
 
 
 def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:

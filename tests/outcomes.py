@@ -25,5 +25,6 @@ OUTCOMES = {
     "rogue_claims_numpy": "ok",
     "rogue_claims_raises": "broken",
     "rogue_picky": "broken",
+    "rogue_terms": "broken",
     "rogue_refused": "refused",
 }

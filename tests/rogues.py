@@ -155,6 +155,16 @@ def rogue_picky(a, b):
     return 42
 
 
+def confused(case, device):
+    raise KeyError("terms that fail")
+
+
+@kernel(op="spmm", refuse=confused)
+def rogue_terms(a, b):
+    """Does not know its own terms."""
+    return lambda b: honest(a, b)
+
+
 @kernel(op="spmm", isa=("quantum",))
 def rogue_refused(a, b):
     """Wants what no machine has."""

@@ -277,6 +277,14 @@ def test_plugged_in_and_a_mouse(tmp_path):
     assert not cautions.on_battery(root)
 
 
+def test_a_gpu_that_is_not_measured_is_named(tmp_path):
+    assert not cautions.drivers(tmp_path)
+    root = grow(tmp_path, {"proc/driver/nvidia/version": "NVRM version: 580.1"})
+    assert "the NVIDIA GPU of this machine is not used" in " ".join(
+        cautions.cautions((0,), None, QUIET, root=root)
+    )
+
+
 def test_cautions_about_others(tmp_path):
     said = list(cautions.cautions((0,), None, Noise(0.4, 0.1), "needs a C++ compiler", tmp_path))
     assert [one.split(":")[0][:20] for one in said] == [

@@ -49,11 +49,20 @@ def cautions(
             f"The hypervisor gave {stolen:.1%} of these cores' time to other guests: samples have gaps of "
             "milliseconds; more visits help, a dedicated machine more."
         )
+    if graphics := drivers(root):
+        yield f"This version measures the CPU alone; the {graphics} of this machine is not used."
     if no_native:
         yield (
             f"No native code here ({no_native}): native kernels, the clock and cache bandwidths are missing, "
             "and caches are emptied by overwriting."
         )
+
+
+def drivers(root: Path) -> str:
+    """Which maker's GPU a driver shows, if any."""
+    if (root / "proc/driver/nvidia/version").exists():
+        return "NVIDIA GPU"
+    return "AMD GPU" if (root / "sys/module/amdgpu").exists() and (root / "dev/kfd").exists() else ""
 
 
 def on_battery(root: Path) -> bool:
