@@ -8,7 +8,7 @@ EXTENT ?= default
 DEVICE ?= cpu
 SITE ?= site
 # The default extent is made to answer within minutes on two cores; slower machines answer coarser.
-BUDGET ?= $(if $(filter default,$(EXTENT)),5m)
+BUDGET ?= $(if $(filter default,$(EXTENT)),315s)
 
 run = "$(VENV)/bin/sparsemark"
 tool = "$(VENV)/bin/python" -m

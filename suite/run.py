@@ -28,7 +28,7 @@ from suite.workload import WORKLOADS
 VISITS = {"smoke": 3, "default": 3, "full": 5}
 CAPS = {"smoke": 0.05, "default": 0.06, "full": 1.0}  # seconds of sampling a kernel gets in one visit
 
-SLACK = 0.3  # of a pass
+SLACK = 0.1  # of a pass
 METERED_SHARE = 0.3  # of a budget, kept for energy windows where there is a meter
 
 

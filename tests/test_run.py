@@ -33,7 +33,7 @@ def rogue_run(tmp_path_factory):
     file = tmp_path_factory.mktemp("rogues") / "run.jsonl"
     done = sparsemark(
         "run", "--case", CASE, "--plugin", ROGUES, "--kernels", "rogue_*", "--out", file,
-        "--extent", "smoke", "--visits", 2, "--limit", "2s",
+        "--extent", "smoke", "--visits", 2, "--limit", "4s",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -62,7 +62,7 @@ def test_no_line_is_lost_or_doubled(rogue_run):
     ("name", "says"),
     [
         ("rogue_segfault", "SIGSEGV"),
-        ("rogue_hang", "longer than 2 s"),
+        ("rogue_hang", "longer than 4 s"),
         ("rogue_wrong", "times the error float32 allows"),
         ("rogue_shape", "the answer is 8 x 64, should be 64 x 8"),
         ("rogue_cached", "other live operands"),
@@ -205,7 +205,7 @@ def test_a_budget_is_kept_and_leaves_something_of_everything_it_reached(tmp_path
     began = time.monotonic()
     done = sparsemark("run", "unstructured", "--kernels", "spmm_dense_mm", "--out", file, "--budget", "10s")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 10 + 20  # imports and the table come on top
+    assert time.monotonic() - began < 10 + 50  # imports and the table come on top
     found = read(file)
     visits = Counter(line.case for line in found.results if line.outcome == "ok")
     assert visits
