@@ -174,5 +174,6 @@ def runtimes() -> list[str]:
     """The OpenMP runtimes in this process; two would each start a thread for every core. Linux only."""
     if not sys.platform.startswith("linux"):
         return []
-    names = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    names = {line.split(maxsplit=5)[5] for line in maps if "/" in line}  # a path may have spaces
     return sorted(n for n in names if Path(n).name.startswith(("libgomp", "libomp", "libiomp")))
