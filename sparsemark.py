@@ -12,9 +12,12 @@ Everything else is `suite`'s own business and may change.
 from suite.case import Case, case, from_id
 from suite.kernel import Prepared, kernel
 from suite.notebook import run
+from suite.op import discover_parts
 from suite.pattern import parse as pattern
 from suite.reading import figures as plot
 from suite.reading.frame import read
 from suite.workload import workload
+
+discover_parts()  # patterns and ops are known by their spelling from here on
 
 __all__ = ["Case", "Prepared", "case", "from_id", "kernel", "pattern", "plot", "read", "run", "workload"]
