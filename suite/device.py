@@ -52,6 +52,11 @@ class Device(Protocol):
     meter: Meter | None
     no_meter: str  # why there is no meter, and how to get one
 
+    @property
+    def flush_how(self) -> str:
+        """What empties its caches, such as "clflushopt"."""
+        ...
+
     def fingerprint(self) -> dict[str, Any]:
         """What makes two devices alike: model, cores, caches, memory, driver. No serial numbers."""
         ...

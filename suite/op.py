@@ -44,10 +44,6 @@ class Op:
     least_values: Callable[[Case, Operands], int]
     live_bytes: Callable[[Case, Operands], int]
 
-    def least_bytes(self, case: Case, operands: Operands) -> int:
-        """Each needed byte crosses the bus once; indices are overhead."""
-        return self.least_values(case, operands) + self.live_bytes(case, operands)
-
 
 OPS: dict[str, Op] = {}
 

@@ -58,6 +58,7 @@ class Options:
             "visits": self.passes,
             "cache": self.cache,
             "threads": device.threads,
+            "flush": device.flush_how,
             "budget": self.budget,
             "energy": self.energy,
             "kernels": self.kernels,
@@ -281,7 +282,11 @@ def differences(run: Run, device: Device, options: Options) -> list[tuple[str, A
         mine = msgspec.json.decode(msgspec.json.encode(mine))
         pairs += [(name, theirs.get(name), mine.get(name)) for name in {*mine, *theirs}]
     stated = options.stated(device)
-    pairs += [(f"--{name}", run.options.get(name), stated[name]) for name in stated if name != "budget"]
+    pairs += [
+        (name if name == "flush" else f"--{name}", run.options.get(name), stated[name])
+        for name in stated
+        if name != "budget"
+    ]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
