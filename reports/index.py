@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from suite.reading.answers import BELOW, causes, place, unmeasured
+from suite.reading.answers import BELOW, called, causes, place, unmeasured
 from suite.report import page_of, report
 
 
@@ -57,15 +57,14 @@ def facts(about):
 
 
 def tables(answers):
-    """One for each device, dtype and cache state: families down, regimes across."""
+    """One for each device, op, dtype and cache state: families down, regimes across."""
     made = defaultdict(list)
     for one in answers:
-        made[one.device, one.dtype, one.cache].append(one)
+        made[one.device, one.op, one.dtype, one.cache].append(one)
     return [
         {
             "device": device,
-            "dtype": dtype,
-            "cache": cache,
+            "title": ", ".join((*called(op), dtype, f"{cache} cache")),
             "regimes": sorted({one.regime for one in cells}, key=place),
             "families": {
                 family: {one.regime: one for one in cells if one.family == family}
@@ -73,7 +72,7 @@ def tables(answers):
             },
             "unmeasured": unmeasured(cells),
         }
-        for (device, dtype, cache), cells in made.items()
+        for (device, op, dtype, cache), cells in made.items()
     ]
 
 

@@ -6,6 +6,7 @@ from math import inf
 import pandas as pd
 
 from suite.reading import figures
+from suite.reading.answers import called
 from suite.reading.units import times
 from suite.report import page_of, report
 
@@ -43,7 +44,7 @@ def workload(view):
 
 def shared(group):
     """What a section has in common. float32 first: it is what every device runs."""
-    return group.device, group.dtype != "float32", group.dtype, group.cache, group.line
+    return group.device, group.op, group.dtype != "float32", group.dtype, group.cache, group.line
 
 
 def outcome(rows):
@@ -69,8 +70,8 @@ def failures(rows):
 
 
 def section(number, about, found):
-    """What shares device, dtype, cache and pattern: sizes side by side."""
-    device, _, dtype, cache, line = about
+    """What shares device, op, dtype, cache and pattern: sizes side by side."""
+    device, op, _, dtype, cache, line = about
     answered = [one for one in found if one.points]
     curves = [
         {
@@ -86,7 +87,9 @@ def section(number, about, found):
         "device": device,
         "dtype": dtype,
         "cache": cache,
-        "pattern": line if line.startswith(found[0].family) else f"{found[0].family} ({line})",
+        "pattern": ", ".join(
+            (*called(op), line if line.startswith(found[0].family) else f"{found[0].family} ({line})")
+        ),
         "groups": found,
         "wins": sum(one.verdict is True for one in found),
         "shown": curves[:AT_ONCE],

@@ -16,6 +16,7 @@ from suite.registry import Unusable
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
+TOKENLESS = "any size"  # the regime of work that has no tokens
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Case:
 
     @property
     def regime(self) -> str:
-        """How many tokens a call has: decode 1-16, small batch 17-256, prefill above."""
+        """How many tokens (any op's size n) a call has: decode 1-16, small batch 17-256, prefill above."""
+        if "n" not in self.extent:
+            return TOKENLESS
         return next(name for most, name in REGIMES if self["n"] <= most)
 
     def with_sizes(self, **sizes: int) -> "Case":

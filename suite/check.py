@@ -18,12 +18,15 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """Operands of a case, and what a kernel must answer: float64, with the error rounding explains."""
+    """Operands of a case, and what a kernel must answer: float64, with the error rounding explains.
+
+    An answer may have several parts; expected and allowed are then tuples. Whole numbers allow no error.
+    """
 
     case: Case
     operands: Operands
-    expected: Tensor
-    allowed: Tensor
+    expected: Any
+    allowed: Any
 
     @cached_property
     def twin(self) -> "Question":
@@ -40,41 +43,58 @@ def question(case: Case, operands: Operands) -> Question:
 
 def check(answer: Any, question: Question) -> float:
     """The worst error, as a fraction of what rounding may cost. Raises Wrong above 1 or for a wrong shape."""
-    answer = copied(answer, question.case)
-    expected, allowed = question.expected, question.allowed
+    op, case = OPS[question.case.op], question.case
+    given = op.settle(answer, question.expected)
+    if not op.answers:
+        return check_part(given, question.expected, question.allowed, "", case)
+    if not isinstance(given, tuple | list) or len(given) != len(op.answers):
+        raise Wrong(f"the answer is a {type(given).__name__}, should be a tuple: {', '.join(op.answers)}")
+    parts = zip(given, question.expected, question.allowed, op.answers, strict=True)
+    return max(check_part(*part, case) for part in parts)
+
+
+def check_part(answer: Any, expected: Tensor, allowed: Tensor, name: str, case: Case) -> float:
+    """The worst error of an answer, or of a part of it, which has a name."""
+    whole = not expected.is_floating_point()
+    answer = copied(answer, expected.dtype if whole else case.torch_dtype, name or "the answer")
     if answer.shape != expected.shape:
-        raise Wrong(f"the answer is {shape(answer)}, should be {shape(expected)}")
+        raise Wrong(f"{name or 'the answer'} is {shape(answer)}, should be {shape(expected)}")
     if not answer.numel():
         return 0.0
-    error = (answer.double() - expected).abs_().div_(allowed).nan_to_num_(nan=torch.inf)
+    error = (answer.double() - expected).abs_().div_(allowed).nan_to_num_(nan=0.0 if whole else torch.inf)
     at = np.unravel_index(int(error.argmax()), tuple(error.shape))
     worst = float(error[at])
     if not worst <= 1:
-        where = ", ".join(map(str, at))
-        says = f"[{where}] is {float(answer[at]):.6g}, should be {float(expected[at]):.6g}"
+        where = f"{name}[{', '.join(map(str, at))}]"
+        says = f"{where} is {float(answer[at]):.6g}, should be {float(expected[at]):.6g}"
         if np.isfinite(worst):
-            says += f", {worst:.3g} times the error {question.case.dtype} allows"
+            says += f", {worst:.3g} times the error {case.dtype} allows"
         raise Wrong(f"{says} ({int((error > 1).sum())} of {error.numel()} elements are wrong)")
     return worst
 
 
-def copied(answer: Any, case: Case) -> Tensor:
+def copied(answer: Any, dtype: torch.dtype, name: str) -> Tensor:
     """The answer as a tensor of its own on the host, so that nothing can change it afterwards."""
     if isinstance(answer, np.ndarray):
         answer = torch.from_numpy(answer)
     if not isinstance(answer, Tensor):
-        raise Wrong(f"the answer is a {type(answer).__name__}, should be a tensor")
-    if answer.dtype != case.torch_dtype:
-        raise Wrong(f"the answer is {answer.dtype}, should be {case.torch_dtype}")
+        raise Wrong(f"{name} is a {type(answer).__name__}, should be a tensor")
+    if dtype.is_floating_point and answer.dtype != dtype:
+        raise Wrong(f"{name} is {answer.dtype}, should be {dtype}")
+    if not dtype.is_floating_point and answer.dtype.is_floating_point:
+        raise Wrong(f"{name} is {answer.dtype}, should be whole numbers")
     return answer.detach().to("cpu", copy=True)
 
 
 def poison(answer: Any) -> None:
     """Fill an answer with NaN, so that memory that is never written again gives itself away."""
     if isinstance(answer, np.ndarray):
-        answer.fill(np.nan)
+        answer.fill(np.nan if answer.dtype.kind == "f" else -1)
     elif isinstance(answer, Tensor):
-        answer.detach().fill_(torch.nan)
+        answer.detach().fill_(torch.nan if answer.is_floating_point() else -1)
+    elif isinstance(answer, tuple | list):
+        for part in answer:
+            poison(part)
 
 
 def shape(tensor: Tensor) -> str:

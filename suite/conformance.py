@@ -19,7 +19,7 @@ from suite.claims import claims, faults
 from suite.device import Device
 from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused, prepared
-from suite.op import OPS, Operands, make_operands
+from suite.op import OPS, Operands, make_operands, weight
 from suite.pattern import PATTERNS, Pattern
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
@@ -127,29 +127,30 @@ def exists(pattern: Pattern, m: int, k: int) -> bool:
 # Twists: what a pattern never draws.
 
 
-def signed_zeros(operands: Operands) -> Operands:
+def signed_zeros(case: Case) -> Operands:
     """Stored zeros of both signs, and negative zeros among the live operands."""
-    a, *live = operands
-    values = a.values.clone()
-    values[::3], values[1::3] = -0.0, 0.0
-    live = [one.clone() for one in live]
-    for one in live:
-        one[::2] = -0.0
-    return (Sparse(a.starts, a.columns, values, a.shape, a.pattern), *live)
+    a = weight(case)
+    a.values[::3], a.values[1::3] = -0.0, 0.0
+    operands = OPS[case.op].around(case, a)
+    for at in OPS[case.op].live:
+        one = operands[at]
+        (one.values if isinstance(one, Sparse) else one)[::2] = -0.0
+    return operands
 
 
-def rows_kept(choose: Callable[[np.ndarray], None]) -> Callable[[Operands], Operands]:
+def rows_kept(choose: Callable[[np.ndarray], None]) -> Callable[[Case], Operands]:
     """A twist of where the nonzeros stand: `choose` edits the mask."""
 
-    def twist(operands: Operands) -> Operands:
-        a, *live = operands
+    def twist(case: Case) -> Operands:
+        a = weight(case)
         mask = np.zeros(a.shape, bool)
         mask[np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy()), a.columns.numpy()] = True
         choose(mask)
         rows, columns = mask.nonzero()
         starts = np.searchsorted(rows, np.arange(a.shape[0] + 1))
         values = torch.randn(len(rows), generator=torch.Generator().manual_seed(1)).to(a.dtype)
-        return (from_positions(starts, columns, values, a.shape, a.pattern), *live)
+        made = from_positions(starts, columns, values, a.shape, a.pattern)
+        return OPS[case.op].around(case, made)
 
     return twist
 
@@ -168,7 +169,7 @@ def one_long_row(mask: np.ndarray) -> None:
     mask[0, -1] = True
 
 
-TWISTS: dict[str, Callable[[Operands], Operands]] = {
+TWISTS: dict[str, Callable[[Case], Operands]] = {
     "signed zeros": signed_zeros,
     "empty rows": rows_kept(empty_rows),
     "full rows": rows_kept(full_rows),
@@ -179,8 +180,7 @@ TWISTS: dict[str, Callable[[Operands], Operands]] = {
 @lru_cache(maxsize=1024)
 def posed(trial: Trial) -> Question:
     """The operands of a trial and the answer, shared by all kernels."""
-    operands = make_operands(trial.case)
-    return question(trial.case, TWISTS[trial.twist](operands) if trial.twist else operands)
+    return question(trial.case, TWISTS.get(trial.twist, make_operands)(trial.case))
 
 
 def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:

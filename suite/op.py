@@ -9,12 +9,16 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from suite import sources
 from suite.case import Case
 from suite.registry import Unusable, pick
+from suite.sparse import Sparse, from_positions
 
 Operands = tuple[Any, ...]
+Answer = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -22,27 +26,33 @@ class Op:
     """What is computed, its slow reference, what rounding may cost, and the least the work can cost.
 
     live: positions of the operands that change from call to call; the others are fixed and may be converted.
-    make(case): the operands, in the case's dtype, drawn from its seed or read from its data.
-    reference(*operands): the answer in float64.
+    around(case, a): all operands: the sparse matrix, which is the first, and others drawn to go with it.
+    reference(*operands): the answer in float64, or a tuple of several; indices among them are whole numbers.
     allowed(case, operands, expected): the largest error rounding explains, element by element.
     twin(operands, expected, allowed): other live operands with their answer and tolerance, at no cost.
     nominal, useful(case, operands): FLOPs of the dense product, and of the nonzeros alone.
     least_values(case, operands): bytes no format can do without for the fixed operands' values.
     live_bytes(case, operands): bytes of the live operands that are touched, and of the answer.
+    answers: what the parts of an answer are called, where it has several.
+    settle(answer, expected): an answer in the form of the expected one, where kernels may choose another.
+    about: what a reader calls it; empty for the product that needs no name.
     """
 
     name: str
     operands: tuple[str, ...]
     live: tuple[int, ...]
     sizes: tuple[str, ...]
-    make: Callable[[Case], Operands]
-    reference: Callable[..., Tensor]
-    allowed: Callable[[Case, Operands, Tensor], Tensor]
-    twin: Callable[[Operands, Tensor, Tensor], tuple[Operands, Tensor, Tensor]]
+    around: Callable[[Case, Sparse], Operands]
+    reference: Callable[..., Any]
+    allowed: Callable[[Case, Operands, Any], Any]
+    twin: Callable[[Operands, Any, Any], tuple[Operands, Any, Any]]
     nominal: Callable[[Case, Operands], int]
     useful: Callable[[Case, Operands], int]
     least_values: Callable[[Case, Operands], int]
     live_bytes: Callable[[Case, Operands], int]
+    answers: tuple[str, ...] = ()
+    settle: Callable[[Any, Any], Any] = lambda answer, expected: answer
+    about: str = ""
 
 
 OPS: dict[str, Op] = {}
@@ -77,4 +87,22 @@ def make_operands(case: Case) -> Operands:
     """The operands of a case; one that does not exist is the user's mistake."""
     if wrong := faults(case):
         raise Unusable(f"case {case}: {'; '.join(wrong)}.")
-    return OPS[case.op].make(case)
+    return OPS[case.op].around(case, weight(case))
+
+
+def weight(case: Case) -> Sparse:
+    """The sparse matrix of a case: its data, or its pattern with values standard normal, never constant."""
+    shape = case["m"], case["k"]
+    if case.data:
+        a = sources.load(case.data, case.torch_dtype, case.seed)
+        if a.shape != shape:
+            raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
+        return a
+    starts, columns = case.pattern.positions(*shape, case.seed)
+    values = torch.randn(len(columns), generator=generator(case)).to(case.torch_dtype)
+    return from_positions(starts, columns, values, shape, case.pattern)
+
+
+def generator(case: Case, salt: int = 0) -> torch.Generator:
+    """Random numbers of a case; those of another salt have nothing to do with them."""
+    return torch.Generator().manual_seed(case.seed + (salt << 32))

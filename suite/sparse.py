@@ -60,6 +60,19 @@ class Sparse:
         out[rows, self.columns[low:high].long()] = self.values[low:high].to(out.dtype)
         return out
 
+    def clone(self) -> "Sparse":
+        """A copy in memory of its own."""
+        parts = (self.starts.clone(), self.columns.clone(), self.values.clone())
+        return Sparse(*parts, self.shape, self.pattern)
+
+    def copy_(self, other: "Sparse") -> "Sparse":
+        """Become another matrix of as many nonzeros, in the same memory."""
+        for name in ("starts", "columns", "values"):
+            getattr(self, name).copy_(getattr(other, name))
+        for derived in ("row_lengths", "dense"):
+            vars(self).pop(derived, None)
+        return self
+
     def scipy(self, dtype: np.dtype | type | None = None) -> scipy.sparse.csr_array:
         """As SciPy's compressed rows; bfloat16, which NumPy lacks, must be asked for as another dtype."""
         values = self.values.numpy() if dtype is None else self.values.double().numpy().astype(dtype)

@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
-from suite import sources
 from suite.case import Case
-from suite.op import Op, Operands, register
-from suite.registry import Unusable
-from suite.sparse import Sparse, from_positions
+from suite.op import Op, Operands, generator, register
+from suite.sparse import Sparse
 
 ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 SUMS_IN = 2.0**-24  # products of 16-bit numbers are summed in float32
@@ -17,19 +15,9 @@ DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels bea
 PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
 
 
-def make(case: Case) -> Operands:
-    """A from the case's pattern or data; values and B standard normal: signed, and never constant."""
-    drawn = torch.Generator().manual_seed(case.seed)
-    m, k = case["m"], case["k"]
-    if case.data:
-        a = sources.load(case.data, case.torch_dtype, case.seed)
-        if a.shape != (m, k):
-            raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
-    else:
-        starts, columns = case.pattern.positions(m, k, case.seed)
-        values = torch.randn(len(columns), generator=drawn).to(case.torch_dtype)
-        a = from_positions(starts, columns, values, (m, k), case.pattern)
-    return a, torch.randn(k, case["n"], generator=drawn).to(case.torch_dtype)
+def around(case: Case, a: Sparse) -> Operands:
+    """B standard normal: signed, and never constant."""
+    return a, torch.randn(case["k"], case["n"], generator=generator(case, 1)).to(case.torch_dtype)
 
 
 def reference(a: Sparse, b: Tensor) -> Tensor:
@@ -85,7 +73,7 @@ SPMM = register(
         operands=("a", "b"),
         live=(1,),
         sizes=("m", "k", "n"),
-        make=make,
+        around=around,
         reference=reference,
         allowed=allowed,
         twin=twin,

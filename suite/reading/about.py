@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from suite.case import REGIMES
+from suite.case import REGIMES, TOKENLESS
 from suite.pattern import Pattern, parse
 from suite.record import Result, Run
 from suite.registry import Unusable
@@ -32,7 +32,7 @@ def identity(line: Result) -> dict[str, Any]:
         "family": pattern.family if pattern else family_of(line.pattern),
         "line": line.pattern.partition("@")[0] if "@" in line.pattern else family_of(line.pattern),
         "sparsity": line.sparsity if line.sparsity is not None else promised(pattern, m, k),
-        "regime": line.phase or (next(name for most, name in REGIMES if n <= most) if n else "any size"),
+        "regime": line.phase or (next(name for most, name in REGIMES if n <= most) if n else TOKENLESS),
     }
 
 

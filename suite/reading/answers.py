@@ -18,13 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from suite.case import REGIMES
+from suite.op import OPS
 from suite.reading import units
 from suite.reading.crossover import SIDES, Point
 from suite.reading.curves import Group, Verdict, groups
 from suite.reading.frame import Rows
 from suite.reading.units import count, ends, percent, times
 
-CELL = ["device", "dtype", "cache", "family", "regime"]
+CELL = ["device", "op", "dtype", "cache", "family", "regime"]
 
 NO_SCORES = "not measured: no scores of the layers that were timed"
 
@@ -38,6 +39,8 @@ CAUSES = {  # -> the word that tells it in a row's `disturbed`
 }
 
 ORDER = [regime for _, regime in REGIMES]
+
+FIRST = "spmm"  # the op whose answers come first, and need no heading
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Answer:
     """The six answers of one cell, in words."""
 
     device: str
+    op: str
     dtype: str
     cache: str
     family: str
@@ -79,10 +83,17 @@ def answers(frame: pd.DataFrame) -> list[Answer]:
     return sorted(
         made,
         key=lambda one: (
-            *(one.device, one.cache, one.dtype != "float32", one.dtype, one.family),
+            *(one.device, one.cache, one.op != FIRST, one.op, one.dtype != "float32", one.dtype, one.family),
             place(one.regime),
         ),
     )
+
+
+def called(op: str) -> tuple[str, ...]:
+    """What a reader calls an op; nothing for the first one."""
+    if op == FIRST:
+        return ()
+    return ((OPS[op].about if op in OPS else "") or op,)
 
 
 def place(regime: str) -> int:
@@ -302,23 +313,23 @@ def unmeasured(cells: Sequence[Answer]) -> dict[str, str]:
 
 
 def table(given: Sequence[Answer]) -> Renderables:
-    """The first screen for a terminal: a table per device, dtype and cache state, a row for each cell."""
-    kinds: dict[tuple[str, str, str], list[Answer]] = defaultdict(list)
+    """The first screen for a terminal: a table per device, op, dtype and cache state, a row for each cell."""
+    kinds: dict[tuple[str, ...], list[Answer]] = defaultdict(list)
     for one in given:
-        kinds[one.device, one.dtype, one.cache].append(one)
+        kinds[one.device, *called(one.op), one.dtype, one.cache].append(one)
     made: list[RenderableType] = [Text("\nWhen does sparsity pay here?", style="bold")]
     for kind, cells in kinds.items():
         made += [Text(f"\n{', '.join(kind)}"), cells_of(cells)]
     once = unmeasured(given)
-    for name, called in BELOW.items():
+    for name, word in BELOW.items():
         if name in once:
-            made.append(Text(f"{called}: {once[name]}", style="dim"))
+            made.append(Text(f"{word}: {once[name]}", style="dim"))
             continue
         said: dict[str, list[str]] = defaultdict(list)
         for one in given:
             said[getattr(one, name)].append(f"{one.family} {one.regime}")
         made += [
-            Text(f"{called} ({', '.join(dict.fromkeys(whose))}): {text}", style="dim")
+            Text(f"{word} ({', '.join(dict.fromkeys(whose))}): {text}", style="dim")
             for text, whose in said.items()
         ]
     return Renderables(made)
