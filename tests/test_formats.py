@@ -44,12 +44,39 @@ def same(one: Sparse, other: Sparse) -> bool:
 
 
 @settings(deadline=None)
-@given(matrices(), st.integers(1, 50))
-def test_tiles_lose_nothing(a, depth):
-    made = tiled(a, depth)
+@given(matrices(), st.integers(1, 50), st.integers(1, 9), st.integers(1, 9), st.integers(1, 50))
+def test_tiles_lose_nothing(a, depth, chunks, most, longest):
+    made = tiled(a, depth, chunks, most, longest)
     assert same(untiled(made, a.pattern), a)
     assert made.value_bytes == a.values.nbytes
-    assert made.metadata_bytes == 2 * a.nonzeros + 4 * (made.tiles * a.shape[0] + 1)
+    index = 8 * (2 * (made.chunks + 1) + made.chunks * made.tiles + 1) + 12 * len(made.spilled)
+    each = 2 * a.nonzeros + 4 * len(made.segments) + 4 * len(made.target)
+    assert made.metadata_bytes == index + each
+    pieces = made.edges.diff()
+    assert int(pieces.max()) <= most and len(made.target) == int(made.edges[-1])
+    lengths = made.segments[:, 1].long()
+    assert int(lengths.max()) <= longest and int(lengths.sum()) == a.nonzeros
+
+
+def test_segments_come_longest_first_and_begin_before_they_end():
+    a = from_positions(
+        np.array([0, 1, 4, 4, 6]), np.array([0, 0, 1, 9, 2, 3]), torch.arange(6.0), (4, 10), Unstructured(0.5)
+    )
+    made = tiled(a, 8)
+    pieces, lengths = made.segments.long().T
+    begins, ends, piece = pieces >> 15, pieces >> 14 & 1, pieces & (2**14 - 1)
+    assert piece.tolist() == [1, 3, 0, 2, 1]
+    assert begins.tolist() == [1, 1, 1, 1, 0]
+    assert ends.tolist() == [0, 1, 1, 1, 1]
+    assert lengths.tolist() == [2, 2, 1, 0, 1]
+
+
+def test_a_row_longer_than_a_segment_counts_goes_on_in_another():
+    k = 150_000
+    a = from_positions(np.array([0, k]), np.arange(k), torch.rand(k), (1, k), Unstructured(0.0))
+    made = tiled(a, k)
+    assert made.segments[:, 1].tolist() == [65535, 65535, k - 2 * 65535]
+    assert same(untiled(made, a.pattern), a)
 
 
 def test_columns_of_a_deep_tile_take_four_bytes():

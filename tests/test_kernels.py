@@ -11,6 +11,7 @@ from suite import conformance, native
 from suite.case import DTYPES, case
 from suite.conformance import Trial, cases_for, examine, posed, trials
 from suite.cpu.device import Cpu
+from suite.formats.tiled import tiled
 from suite.kernel import KERNELS, Prepared, Refused, kernel
 from suite.op import discover_parts
 from suite.pattern import PATTERNS
@@ -85,6 +86,22 @@ def test_tiled_rows_at_any_width_and_depth(n, depth, device, monkeypatch):
     for dtype in one.dtypes:
         verdict = examine(one, Trial(case("spmm", Unstructured(0.7), dtype, m=40, k=90, n=n)), device)
         assert verdict.outcome in ("ok", "refused"), verdict
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 64, 300])
+@pytest.mark.parametrize("depth", [7, 1000])
+def test_a_row_that_threads_share_is_summed_up(n, depth, device, monkeypatch):
+    tiles = pytest.importorskip("suite.kernels.spmm.spmm_csr_tiled")
+    monkeypatch.setattr(tiles, "depth_of", lambda a, width: depth)
+    monkeypatch.setattr(tiles, "LEAST", 10)
+    monkeypatch.setattr(tiles, "ALONE", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    held = []
+    monkeypatch.setattr(tiles, "tiled", lambda *of: held.append(tiled(*of)) or held[-1])
+    for dtype in tiles.spmm_csr_tiled.dtypes:
+        trial = Trial(case("spmm", Unstructured(0.7), dtype, m=40, k=90, n=n), "one long row")
+        assert examine(tiles.spmm_csr_tiled, trial, device).outcome == "ok"
+        assert held[-1].spills > 1
 
 
 # Kernels that are wrong, each in its own way.

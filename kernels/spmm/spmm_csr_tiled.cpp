@@ -1,7 +1,8 @@
 // out[m, n] = a @ b, with a in tiled rows (suite/formats/tiled.py) and b, out row-major.
 //
-// b is packed in panels of 64 columns; a tile of a then touches a slice of a panel that stays in L1 or L2.
-// The sums of a row live in registers while a tile is worked on, and in `partial` between tiles.
+// Panels of b's columns are worked on one after the other; a tile of a then touches a slice of a panel that
+// stays in L1 or L2. Where b is used often enough, panels are packed first. The sums of a row live in registers
+// while a segment is worked on, and in `partial` between its tiles.
 
 #include <algorithm>
 #include <cstdint>
@@ -24,8 +25,20 @@ constexpr int WIDE = 8;
 #else
 constexpr int WIDE = 4;
 #endif
-constexpr int PANEL = 64;
-constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
+constexpr int PANEL = 64;    // columns of a packed panel: four registers of AVX-512
+constexpr int NARROW = 4;    // fewer columns than this are padded: no register is so short
+constexpr int LINE = 64;     // bytes
+constexpr int AHEAD = 256;   // nonzeros: `a` comes from far away, and once
+constexpr std::uint16_t FIRST = 1 << 15, LAST = 1 << 14;
+
+// Loads bound this product: one of b for each multiply-add. AMD shuffles beside its multipliers, so there a
+// value is spread from a register that holds four; Intel shuffles in one of them, and spreads from memory.
+#if defined(__AVX__) && (defined(__znver1__) || defined(__znver2__) || defined(__znver3__) || \
+                         defined(__znver4__) || defined(__znver5__))
+constexpr bool SPREAD_IN_REGISTERS = true;
+#else
+constexpr bool SPREAD_IN_REGISTERS = false;
+#endif
 
 struct bfloat16 {
   std::uint16_t bits;
@@ -51,10 +64,12 @@ inline void narrow(float value, bfloat16* out) {
 
 template <int W>
 struct Lanes {
-  typedef float Vector __attribute__((vector_size(W * 4)));
+  typedef float Floats __attribute__((vector_size(W * 4)));
+  typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
+  typedef std::uint16_t Halves __attribute__((vector_size(W * 2)));
 };
 template <int W>
-using Vector = typename Lanes<W>::Vector;
+using Vector = typename Lanes<W>::Floats;
 
 template <int W>
 inline Vector<W> load(const float* from) {
@@ -64,215 +79,332 @@ inline Vector<W> load(const float* from) {
 }
 
 template <int W>
+inline Vector<W> load(const bfloat16* from) {
+  typename Lanes<W>::Halves half;
+  std::memcpy(&half, from, sizeof half);
+  const auto bits = __builtin_convertvector(half, typename Lanes<W>::Bits) << 16;
+  Vector<W> value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+template <int W>
 inline void store(Vector<W> value, float* to) {
   std::memcpy(to, &value, sizeof value);
 }
 
-template <class Number, class Column>
-struct Tiled {
-  const std::int32_t* starts;
-  const Column* columns;
-  const Number* values;
-  std::int64_t m, k, depth, tiles;
-};
-
-template <class Number>
-struct Answer {
-  Number* out;  // at the panel's first column
-  std::int64_t n;
-  int width;  // columns of the panel that exist
-};
-
-template <class Number>
-inline void put(const float* sum, Number* row, int width) {
-  for (int j = 0; j < width; ++j) narrow(sum[j], row + j);
+template <int W>
+inline void store(Vector<W> value, bfloat16* to) {
+  for (int j = 0; j < W; ++j) narrow(value[j], to + j);
 }
 
-// Rows first to last of one panel. SETS of sums take turns, so that no multiply-add waits for the one before.
-template <int W, int VECTORS, class Number, class Column>
-void multiply(const Tiled<Number, Column>& a, std::int64_t first, std::int64_t last, const float* panel,
-              float* partial, Answer<Number> answer) {
-  constexpr int STRIDE = W * VECTORS;
-  constexpr int SETS = VECTORS >= REGISTERS ? 1 : std::min(4, REGISTERS / VECTORS);
+// Four numbers of `a` at once; `spread` makes a vector of one of them.
+template <int W, class Number>
+struct Four {
+  const Number* from;
+  Vector<4> value;
+  explicit Four(const Number* at) : from(at) {
+    if constexpr (SPREAD_IN_REGISTERS) value = load<4>(at);
+  }
+  template <int S>
+  Vector<W> spread() const {
+#if defined(__AVX512F__)
+    if constexpr (SPREAD_IN_REGISTERS && W == 16)
+      return (Vector<W>)_mm512_broadcastss_ps(_mm_permute_ps((__m128)value, S * 0x55));
+#endif
+#if defined(__AVX2__)
+    if constexpr (SPREAD_IN_REGISTERS && W == 8)
+      return (Vector<W>)_mm256_broadcastss_ps(_mm_permute_ps((__m128)value, S * 0x55));
+#endif
+    return widen(from[S]) - Vector<W>{};
+  }
+};
+
+template <class Column>
+inline std::int64_t column_of(const Column* columns, std::uint64_t four, int s) {
+  return sizeof(Column) == 2 ? std::int64_t(std::uint16_t(four >> (16 * s))) : std::int64_t(columns[s]);
+}
+
+template <class Number>
+inline void fetch(const Number* from, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += LINE / sizeof(Number)) __builtin_prefetch(from + AHEAD + i);
+}
+
+struct Segment {
+  std::uint16_t piece, length;
+};
+
+template <class Number, class Column>
+struct Tiled {
+  const std::int64_t* starts;
+  const std::int64_t* edges;
+  const std::int32_t* target;
+  const std::int64_t* segment_starts;
+  const Segment* segments;
+  const Column* columns;
+  const Number* values;
+  std::int64_t k, depth, tiles;
+};
+
+// Where the columns of a panel are read and written.
+template <class Source, class Number>
+struct Panel {
+  const Source* b;
+  std::int64_t stride;  // numbers between rows of b
+  std::int64_t first, width;
+  Number* out;
+  float* spill;
+  std::int64_t n;
+};
+
+// A panel's last vector ends with its last column and may overlap the one before: nothing is padded.
+template <int W, int VECTORS>
+inline std::int64_t offset(int v, std::int64_t width) {
+  return v + 1 < VECTORS ? v * W : width - W;
+}
+
+// The segments of a chunk. SETS of sums take turns, so that no multiply-add waits for the one before.
+template <int W, int VECTORS, class Source, class Number, class Column>
+void multiply(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+              const Panel<Source, Number>& panel) {
+  constexpr int SETS = VECTORS >= 8 ? 1 : VECTORS >= 3 ? 2 : 4;
+  std::int64_t at = a.starts[chunk];
+  const std::int32_t* target = a.target + a.edges[chunk];
   for (std::int64_t tile = 0; tile < a.tiles; ++tile) {
-    const std::int32_t* starts = a.starts + tile * a.m;
-    const float* slice = panel + tile * a.depth * STRIDE;
-    for (std::int64_t row = first; row < last; ++row) {
+    const Source* slice = panel.b + tile * a.depth * panel.stride;
+    const std::int64_t* range = a.segment_starts + chunk * a.tiles + tile;
+    for (std::int64_t number = range[0]; number < range[1]; ++number) {
+      const Segment segment = a.segments[number];
+      const int piece = segment.piece & (LAST - 1);
+      float* kept = partial + std::int64_t(piece) * W * VECTORS;
       Vector<W> sum[SETS][VECTORS] = {};
-      float* kept = partial + (row - first) * STRIDE;
-      if (tile)
+      if (!(segment.piece & FIRST))
         for (int v = 0; v < VECTORS; ++v) sum[0][v] = load<W>(kept + v * W);
-      std::int32_t at = starts[row];
-      const std::int32_t end = starts[row + 1];
-      for (; at + SETS <= end; at += SETS)
-        for (int s = 0; s < SETS; ++s) {
-          const float* b = slice + std::int64_t(a.columns[at + s]) * STRIDE;
-          const float value = widen(a.values[at + s]);
-          for (int v = 0; v < VECTORS; ++v) sum[s][v] += value * load<W>(b + v * W);
-        }
-      if (SETS > 1)
-        for (; at < end; ++at) {
-          const float* b = slice + std::int64_t(a.columns[at]) * STRIDE;
-          const float value = widen(a.values[at]);
-          for (int v = 0; v < VECTORS; ++v) sum[0][v] += value * load<W>(b + v * W);
-        }
+      const std::int64_t end = at + segment.length;
+      fetch(a.values + at, segment.length);
+      fetch(a.columns + at, segment.length);
+      const auto add = [&](int set, Vector<W> value, std::int64_t column) {
+        const Source* b = slice + column * panel.stride;
+        for (int v = 0; v < VECTORS; ++v) sum[set][v] += value * load<W>(b + offset<W, VECTORS>(v, panel.width));
+      };
+      for (; at + 4 <= end; at += 4) {
+        const Column* columns = a.columns + at;
+        std::uint64_t four;  // one load instead of four
+        std::memcpy(&four, columns, 8);
+        const Four<W, Number> values(a.values + at);
+        add(0, values.template spread<0>(), column_of(columns, four, 0));
+        add(1 % SETS, values.template spread<1>(), column_of(columns, four, 1));
+        add(2 % SETS, values.template spread<2>(), column_of(columns, four, 2));
+        add(3 % SETS, values.template spread<3>(), column_of(columns, four, 3));
+      }
+      for (; at < end; ++at) add(0, widen(a.values[at]) - Vector<W>{}, a.columns[at]);
       for (int s = 1; s < SETS; ++s)
         for (int v = 0; v < VECTORS; ++v) sum[0][v] += sum[s][v];
-      if (tile + 1 < a.tiles) {
+      if (!(segment.piece & LAST)) {
         for (int v = 0; v < VECTORS; ++v) store<W>(sum[0][v], kept + v * W);
         continue;
       }
-      Number* out = answer.out + row * answer.n;
-      if (sizeof(Number) == 4 && answer.width == STRIDE) {
-        for (int v = 0; v < VECTORS; ++v) std::memcpy(out + v * W, &sum[0][v], W * 4);
-      } else {
-        float all[STRIDE];
-        for (int v = 0; v < VECTORS; ++v) store<W>(sum[0][v], all + v * W);
-        put(all, out, answer.width);
+      const std::int64_t row = target[piece];
+      for (int v = 0; v < VECTORS; ++v) {
+        const std::int64_t column = panel.first + offset<W, VECTORS>(v, panel.width);
+        if (row >= 0)
+          store<W>(sum[0][v], panel.out + row * panel.n + column);
+        else
+          store<W>(sum[0][v], panel.spill + (-1 - row) * panel.n + column);
       }
     }
   }
 }
 
-inline float dot(const float* values, const std::uint16_t* columns, std::int32_t count, const float* x) {
-  float total = 0;
-  std::int32_t at = 0;
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-  __m512 sum = _mm512_setzero_ps(), other = sum;
-  for (; at + 32 <= count; at += 32) {
-    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(columns + at)));
-    const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(columns + at + 16)));
-    sum = _mm512_fmadd_ps(_mm512_loadu_ps(values + at), _mm512_i32gather_ps(low, x, 4), sum);
-    other = _mm512_fmadd_ps(_mm512_loadu_ps(values + at + 16), _mm512_i32gather_ps(high, x, 4), other);
-  }
-  for (; at < count; at += 16) {
-    const __mmask16 there = count - at >= 16 ? 0xffff : (1u << (count - at)) - 1;
-    const __m512i where = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, columns + at));
-    const __m512 picked = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, where, x, 4);
-    sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, values + at), picked, sum);
-  }
-  return _mm512_reduce_add_ps(_mm512_add_ps(sum, other));
-#elif defined(__AVX2__) && defined(__FMA__)
-  __m256 sum = _mm256_setzero_ps(), other = sum;
-  for (; at + 16 <= count; at += 16) {
-    const __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)(columns + at)));
-    const __m256i high = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)(columns + at + 8)));
-    sum = _mm256_fmadd_ps(_mm256_loadu_ps(values + at), _mm256_i32gather_ps(x, low, 4), sum);
-    other = _mm256_fmadd_ps(_mm256_loadu_ps(values + at + 8), _mm256_i32gather_ps(x, high, 4), other);
-  }
-  float parts[8];
-  _mm256_storeu_ps(parts, _mm256_add_ps(sum, other));
-  for (float part : parts) total += part;
-#endif
-  for (; at < count; ++at) total += values[at] * x[columns[at]];
-  return total;
-}
-
+// Two or three columns, padded to four.
 template <class Number, class Column>
-inline float dot(const Number* values, const Column* columns, std::int32_t count, const float* x) {
-  float sum[8] = {};
-  std::int32_t at = 0;
-  for (; at + 8 <= count; at += 8)
-    for (int s = 0; s < 8; ++s) sum[s] += widen(values[at + s]) * x[columns[at + s]];
-  for (; at < count; ++at) sum[at & 7] += widen(values[at]) * x[columns[at]];
-  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-}
-
-// One column: there is nothing to vectorise along, so b is picked element by element.
-template <class Number, class Column>
-void one_column(const Tiled<Number, Column>& a, std::int64_t first, std::int64_t last, const float* x,
-                Answer<Number> answer) {
-  for (std::int64_t row = first; row < last; ++row) {
-    float sum = 0;
-    for (std::int64_t tile = 0; tile < a.tiles; ++tile) {
-      const std::int32_t* starts = a.starts + tile * a.m + row;
-      sum += dot(a.values + starts[0], a.columns + starts[0], starts[1] - starts[0], x + tile * a.depth);
+void few_columns(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+                 const Panel<float, Number>& panel) {
+  float rows[NARROW];
+  std::int64_t at = a.starts[chunk];
+  const std::int32_t* target = a.target + a.edges[chunk];
+  for (std::int64_t tile = 0; tile < a.tiles; ++tile) {
+    const std::int64_t* range = a.segment_starts + chunk * a.tiles + tile;
+    for (std::int64_t number = range[0]; number < range[1]; ++number) {
+      const Segment segment = a.segments[number];
+      const int piece = segment.piece & (LAST - 1);
+      Vector<NARROW> sum = segment.piece & FIRST ? Vector<NARROW>{} : load<NARROW>(partial + piece * NARROW), other{};
+      const float* slice = panel.b + tile * a.depth * NARROW;
+      const std::int64_t end = at + segment.length;
+      for (; at + 2 <= end; at += 2) {
+        sum += widen(a.values[at]) * load<NARROW>(slice + std::int64_t(a.columns[at]) * NARROW);
+        other += widen(a.values[at + 1]) * load<NARROW>(slice + std::int64_t(a.columns[at + 1]) * NARROW);
+      }
+      for (; at < end; ++at) sum += widen(a.values[at]) * load<NARROW>(slice + std::int64_t(a.columns[at]) * NARROW);
+      sum += other;
+      if (!(segment.piece & LAST)) {
+        store<NARROW>(sum, partial + piece * NARROW);
+        continue;
+      }
+      store<NARROW>(sum, rows);
+      const std::int64_t row = target[piece];
+      for (std::int64_t j = 0; j < panel.n; ++j)
+        if (row >= 0)
+          narrow(rows[j], panel.out + row * panel.n + j);
+        else
+          panel.spill[(-1 - row) * panel.n + j] = rows[j];
     }
-    narrow(sum, answer.out + row * answer.n);
   }
 }
 
-template <int VECTORS, class Number, class Column>
-void widest(int vectors, const Tiled<Number, Column>& a, std::int64_t first, std::int64_t last,
-            const float* panel, float* partial, Answer<Number> answer) {
-  if (vectors == VECTORS)
-    multiply<WIDE, VECTORS>(a, first, last, panel, partial, answer);
-  else if constexpr (VECTORS > 1)
-    widest<VECTORS - 1>(vectors, a, first, last, panel, partial, answer);
-}
-
-// Floats that a row of a panel of this width takes, padding included.
-int stride_of(int width) {
-  if (width == 1) return 1;
-  for (int lanes = 4; lanes < WIDE; lanes *= 2)
-    if (width <= lanes) return lanes;
-  return (width + WIDE - 1) / WIDE * WIDE;
+// One column. Four numbers of x are put together by hand: no processor at hand gathers faster.
+template <class Number, class Column>
+inline float dot(const Number* values, const Column* columns, std::int64_t count, const float* x) {
+  Vector<4> sum[4] = {};
+  std::int64_t at = 0;
+  for (; at + 16 <= count; at += 16)
+    for (int s = 0; s < 4; ++s) {
+      const Column* four = columns + at + 4 * s;
+      std::uint64_t packed;
+      std::memcpy(&packed, four, 8);
+      const Vector<4> picked = {x[column_of(four, packed, 0)], x[column_of(four, packed, 1)],
+                                x[column_of(four, packed, 2)], x[column_of(four, packed, 3)]};
+      sum[s] += load<4>(values + at + 4 * s) * picked;
+    }
+  float total = 0;
+  for (; at < count; ++at) total += widen(values[at]) * x[columns[at]];
+  const Vector<4> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  return total + ((all[0] + all[1]) + (all[2] + all[3]));
 }
 
 template <class Number, class Column>
-void dispatch(const Tiled<Number, Column>& a, std::int64_t first, std::int64_t last, const float* panel,
-              float* partial, Answer<Number> answer) {
-  const int stride = stride_of(answer.width);
-  if (stride == 1)
-    one_column(a, first, last, panel, answer);
-  else if (stride == 4 && WIDE > 4)
-    multiply<4, 1>(a, first, last, panel, partial, answer);
-  else if (stride == 8 && WIDE > 8)
-    multiply<8, 1>(a, first, last, panel, partial, answer);
-  else
-    widest<PANEL / WIDE>(stride / WIDE, a, first, last, panel, partial, answer);
+void one_column(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+                const Panel<float, Number>& panel) {
+  std::int64_t at = a.starts[chunk];
+  const std::int32_t* target = a.target + a.edges[chunk];
+  for (std::int64_t tile = 0; tile < a.tiles; ++tile) {
+    const std::int64_t* range = a.segment_starts + chunk * a.tiles + tile;
+    for (std::int64_t number = range[0]; number < range[1]; ++number) {
+      const Segment segment = a.segments[number];
+      const int piece = segment.piece & (LAST - 1);
+      float sum = dot(a.values + at, a.columns + at, segment.length, panel.b + tile * a.depth);
+      at += segment.length;
+      if (!(segment.piece & FIRST)) sum += partial[piece];
+      const std::int64_t row = target[piece];
+      if (!(segment.piece & LAST))
+        partial[piece] = sum;
+      else if (row >= 0)
+        narrow(sum, panel.out + row);
+      else
+        panel.spill[-1 - row] = sum;
+    }
+  }
 }
+
+template <int W, int VECTORS, class Source, class Number, class Column>
+void widest(int vectors, const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+            const Panel<Source, Number>& panel) {
+  if (vectors == VECTORS)
+    multiply<W, VECTORS>(a, chunk, partial, panel);
+  else if constexpr (VECTORS > 1)
+    widest<W, VECTORS - 1, Source>(vectors, a, chunk, partial, panel);
+}
+
+// The lanes and the number of registers for so many columns.
+int lanes_of(std::int64_t width) {
+  int lanes = WIDE;
+  while (lanes > width && lanes > NARROW) lanes /= 2;
+  return lanes;
+}
+
+int vectors_of(std::int64_t width) { return int((width + lanes_of(width) - 1) / lanes_of(width)); }
+
+template <class Source, class Number, class Column>
+void dispatch(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+              const Panel<Source, Number>& panel) {
+  const int lanes = lanes_of(panel.width), vectors = vectors_of(panel.width);
+  if (lanes == WIDE && vectors == 256 / WIDE && WIDE == 16)
+    multiply<WIDE, 16>(a, chunk, partial, panel);
+  else if (lanes == WIDE && vectors == 128 / WIDE && WIDE == 16)
+    multiply<WIDE, 8>(a, chunk, partial, panel);
+  else if (lanes == WIDE)
+    widest<WIDE, PANEL / WIDE, Source>(vectors, a, chunk, partial, panel);
+  else if (lanes == 8)
+    widest<8, 2, Source>(vectors, a, chunk, partial, panel);
+  else
+    widest<4, 2, Source>(vectors, a, chunk, partial, panel);
+}
+
+// Columns first to first + width of b: in place, or packed at `offset`; `stride` numbers between its rows.
+struct Columns {
+  std::int64_t first, width, stride, offset;
+};
 
 template <class Number>
-void pack(const Number* b, std::int64_t row, std::int64_t k, std::int64_t n, float* packed) {
-  for (std::int64_t column = 0; column < n; column += PANEL) {
-    const int width = int(std::min<std::int64_t>(PANEL, n - column));
-    const int stride = stride_of(width);
-    float* to = packed + column * k + row * stride;
-    const Number* from = b + row * n + column;
-    for (int j = 0; j < width; ++j) to[j] = widen(from[j]);
-    for (int j = width; j < stride; ++j) to[j] = 0;
+void pack(const Number* b, std::int64_t n, const Columns& panel, std::int64_t row, float* packed) {
+  float* to = packed + panel.offset + row * panel.stride;
+  const Number* from = b + row * n + panel.first;
+  for (std::int64_t j = 0; j < panel.width; ++j) to[j] = widen(from[j]);
+  if (panel.width > 1 && panel.width < NARROW)
+    for (std::int64_t j = panel.width; j < NARROW; ++j) to[j] = 0;
+}
+
+template <class Source, class Number, class Column>
+void work(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial, const Panel<Source, Number>& panel) {
+  if constexpr (sizeof(Source) == 4) {
+    if (panel.width == 1 && panel.n == 1) return one_column(a, chunk, partial, panel);
+    if (panel.width < NARROW) return few_columns(a, chunk, partial, panel);
   }
+  dispatch(a, chunk, partial, panel);
 }
 
 template <class Number, class Column>
-void spmm(const Tiled<Number, Column>& a, const Number* b, Number* out, std::int64_t n,
-          const std::int64_t* chunks, std::int64_t chunk_count, float* packed, float* partial,
-          std::int64_t partial_rows, int threads) {
-  const std::int64_t panels = (n + PANEL - 1) / PANEL;
-  const bool as_is = sizeof(Number) == 4 && panels == 1 && stride_of(int(n)) == n;  // b is a panel already
-  const float* source = as_is ? reinterpret_cast<const float*>(b) : packed;
+void spmm(const Tiled<Number, Column>& a, std::int64_t chunks, const std::int32_t* spilled, std::int64_t cut_rows,
+          const Number* b, Number* out, std::int64_t n, const Columns* panels, std::int64_t panel_count,
+          float* packed, float* partial, std::int64_t partial_size, float* spill, int threads) {
 #pragma omp parallel num_threads(threads)
   {
-    if (!as_is) {
+    if (packed) {
 #pragma omp for schedule(static)
-      for (std::int64_t row = 0; row < a.k; ++row) pack(b, row, a.k, n, packed);
+      for (std::int64_t row = 0; row < a.k; ++row)
+        for (std::int64_t p = 0; p < panel_count; ++p) pack(b, n, panels[p], row, packed);
     }
 #ifdef _OPENMP
-    float* own = partial + omp_get_thread_num() * partial_rows * PANEL;
+    float* own = partial + omp_get_thread_num() * partial_size;
 #else
     float* own = partial;
 #endif
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t unit = 0; unit < panels * chunk_count; ++unit) {
-      const std::int64_t column = unit / chunk_count * PANEL, chunk = unit % chunk_count;
-      const int width = int(std::min<std::int64_t>(PANEL, n - column));
-      dispatch(a, chunks[chunk], chunks[chunk + 1], source + column * a.k, own,
-               Answer<Number>{out + column, n, width});
+    for (std::int64_t unit = 0; unit < panel_count * chunks; ++unit) {
+      const Columns& at = panels[unit / chunks];
+      if (packed)
+        work(a, unit % chunks, own,
+             Panel<float, Number>{packed + at.offset, at.stride, at.first, at.width, out, spill, n});
+      else
+        work(a, unit % chunks, own,
+             Panel<Number, Number>{b + at.first, at.stride, at.first, at.width, out, spill, n});
+    }
+#pragma omp for schedule(static)
+    for (std::int64_t row = 0; row < cut_rows; ++row) {
+      const std::int32_t* which = spilled + 3 * row;
+      for (std::int64_t j = 0; j < n; ++j) {
+        float sum = 0;
+        for (std::int32_t s = 0; s < which[2]; ++s) sum += spill[(which[1] + s) * n + j];
+        narrow(sum, out + which[0] * n + j);
+      }
     }
   }
 }
 
 }  // namespace
 
-#define SPMM(NAME, NUMBER, COLUMN)                                                                        \
-  extern "C" void NAME(const std::int32_t* starts, const COLUMN* columns, const NUMBER* values,           \
-                       const NUMBER* b, NUMBER* out, std::int64_t m, std::int64_t k, std::int64_t n,      \
-                       std::int64_t depth, std::int64_t tiles, const std::int64_t* chunks,                \
-                       std::int64_t chunk_count, float* packed, float* partial,                           \
-                       std::int64_t partial_rows, int threads) {                                          \
-    spmm(Tiled<NUMBER, COLUMN>{starts, columns, values, m, k, depth, tiles}, b, out, n, chunks,           \
-         chunk_count, packed, partial, partial_rows, threads);                                            \
+#define SPMM(NAME, NUMBER, COLUMN)                                                                            \
+  extern "C" void NAME(const std::int64_t* starts, const std::int64_t* edges, const std::int32_t* target,     \
+                       const std::int32_t* spilled, const std::int64_t* segment_starts,                       \
+                       const Segment* segments, const COLUMN* columns, const NUMBER* values, const NUMBER* b, \
+                       NUMBER* out, std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles,   \
+                       std::int64_t chunks, std::int64_t cut_rows, const Columns* panels,                     \
+                       std::int64_t panel_count, float* packed, float* partial, std::int64_t partial_size,    \
+                       float* spill, int threads) {                                                           \
+    spmm(Tiled<NUMBER, COLUMN>{starts, edges, target, segment_starts, segments, columns, values, k, depth,    \
+                               tiles},                                                                        \
+         chunks, spilled, cut_rows, b, out, n, panels, panel_count, packed, partial, partial_size, spill,     \
+         threads);                                                                                            \
   }
 
 SPMM(spmm_float32_uint16, float, std::uint16_t)
@@ -281,4 +413,3 @@ SPMM(spmm_bfloat16_uint16, bfloat16, std::uint16_t)
 SPMM(spmm_bfloat16_int32, bfloat16, std::int32_t)
 
 extern "C" int lanes() { return WIDE; }
-extern "C" int stride(int width) { return stride_of(width); }
