@@ -98,6 +98,23 @@ inline void store(Vector<W> value, bfloat16* to) {
   for (int j = 0; j < W; ++j) narrow(value[j], to + j);
 }
 
+// Past the caches: nothing is fetched that will be written over. For whole, aligned registers.
+template <int W, class Number>
+inline void stream(Vector<W> value, Number* to) {
+#if defined(__AVX512F__)
+  if constexpr (W == 16 && sizeof(Number) == 4) return _mm512_stream_ps((float*)to, (__m512)value);
+#elif defined(__AVX__)
+  if constexpr (W == 8 && sizeof(Number) == 4) return _mm256_stream_ps((float*)to, (__m256)value);
+#endif
+  store<W>(value, to);
+}
+
+inline void settle() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
 // Four numbers of `a` at once; `spread` makes a vector of one of them.
 template <int W, class Number>
 struct Four {
@@ -155,6 +172,7 @@ struct Panel {
   Number* out;
   float* spill;
   std::int64_t n;
+  bool streamed;
 };
 
 // A panel's last vector ends with its last column and may overlap the one before: nothing is padded.
@@ -165,7 +183,7 @@ inline std::int64_t offset(int v, std::int64_t width) {
 
 // The segments of a chunk. SETS of sums take turns, so that no multiply-add waits for the one before.
 template <int W, int VECTORS, class Source, class Number, class Column>
-void multiply(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
+__attribute__((noinline)) void multiply(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
               const Panel<Source, Number>& panel) {
   constexpr int SETS = VECTORS >= 8 ? 1 : VECTORS >= 3 ? 2 : 4;
   std::int64_t at = a.starts[chunk];
@@ -207,10 +225,12 @@ void multiply(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial
       const std::int64_t row = target[piece];
       for (int v = 0; v < VECTORS; ++v) {
         const std::int64_t column = panel.first + offset<W, VECTORS>(v, panel.width);
-        if (row >= 0)
-          store<W>(sum[0][v], panel.out + row * panel.n + column);
-        else
+        if (row < 0)
           store<W>(sum[0][v], panel.spill + (-1 - row) * panel.n + column);
+        else if (panel.streamed)
+          stream<W>(sum[0][v], panel.out + row * panel.n + column);
+        else
+          store<W>(sum[0][v], panel.out + row * panel.n + column);
       }
     }
   }
@@ -356,7 +376,7 @@ void work(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial, co
 template <class Number, class Column>
 void spmm(const Tiled<Number, Column>& a, std::int64_t chunks, const std::int32_t* spilled, std::int64_t cut_rows,
           const Number* b, Number* out, std::int64_t n, const Columns* panels, std::int64_t panel_count,
-          float* packed, float* partial, std::int64_t partial_size, float* spill, int threads) {
+          float* packed, float* partial, std::int64_t partial_size, float* spill, bool streamed, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     if (packed) {
@@ -374,11 +394,12 @@ void spmm(const Tiled<Number, Column>& a, std::int64_t chunks, const std::int32_
       const Columns& at = panels[unit / chunks];
       if (packed)
         work(a, unit % chunks, own,
-             Panel<float, Number>{packed + at.offset, at.stride, at.first, at.width, out, spill, n});
+             Panel<float, Number>{packed + at.offset, at.stride, at.first, at.width, out, spill, n, streamed});
       else
         work(a, unit % chunks, own,
-             Panel<Number, Number>{b + at.first, at.stride, at.first, at.width, out, spill, n});
+             Panel<Number, Number>{b + at.first, at.stride, at.first, at.width, out, spill, n, streamed});
     }
+    settle();
 #pragma omp for schedule(static)
     for (std::int64_t row = 0; row < cut_rows; ++row) {
       const std::int32_t* which = spilled + 3 * row;
@@ -400,11 +421,11 @@ void spmm(const Tiled<Number, Column>& a, std::int64_t chunks, const std::int32_
                        NUMBER* out, std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles,   \
                        std::int64_t chunks, std::int64_t cut_rows, const Columns* panels,                     \
                        std::int64_t panel_count, float* packed, float* partial, std::int64_t partial_size,    \
-                       float* spill, int threads) {                                                           \
+                       float* spill, int streamed, int threads) {                                             \
     spmm(Tiled<NUMBER, COLUMN>{starts, edges, target, segment_starts, segments, columns, values, k, depth,    \
                                tiles},                                                                        \
          chunks, spilled, cut_rows, b, out, n, panels, panel_count, packed, partial, partial_size, spill,     \
-         threads);                                                                                            \
+         streamed != 0, threads);                                                                             \
   }
 
 SPMM(spmm_float32_uint16, float, std::uint16_t)

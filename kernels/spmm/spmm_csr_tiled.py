@@ -12,13 +12,13 @@ instructions of its own; n = 1 from some density on, where a bitmap moves fewer 
 """
 
 import ctypes
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from suite import native
+from suite.cpu.info import cache_bytes
 from suite.formats.tiled import count, tiled
 from suite.kernel import Prepared, kernel
 from suite.sparse import INT32_MOST
@@ -34,13 +34,13 @@ LEAST = 4096  # nonzeros of a row that is worth sharing
 ALONE = 2**15  # multiply-adds that are done before a second thread has begun
 
 
-def near(column_bytes):
-    """Rows of b, of so many bytes each, whose slice stays in L1: a power of two, at most two thirds of it."""
-    try:
-        size = os.sysconf("SC_LEVEL1_DCACHE_SIZE")
-    except (ValueError, OSError):
-        size = 0
-    return 1 << int(np.log2(max(size, 2**15) * 0.7 / column_bytes))
+def near(row_bytes):
+    """Rows of b, of so many bytes each, whose slice stays in L1: a power of two.
+
+    At most 70 % of it; where rows are short, `a` itself needs as much room again as it streams by.
+    """
+    share = 0.7 if row_bytes > 32 else 0.35
+    return 1 << int(np.log2(cache_bytes("L1d") * share / row_bytes))
 
 
 def depth_of(a, width):
@@ -111,6 +111,8 @@ def prepare(a, b, library):
     multiply.restype = None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     before = [pointer(one.data_ptr()) for one in held.arrays]
+    far = b.nbytes + out.nbytes > cache_bytes("L3")
+    streamed = in_place and far and n % 16 == 0 and out.data_ptr() % 64 == 0
     after = [
         pointer(out.data_ptr()),
         *map(number, (k, n, held.depth, held.tiles, held.chunks, len(held.spilled))),
@@ -120,6 +122,7 @@ def prepare(a, b, library):
         pointer(partial.data_ptr()),
         number(sums),
         pointer(spill.data_ptr()),
+        ctypes.c_int(streamed),
         ctypes.c_int(threads),
     ]
 

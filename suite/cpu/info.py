@@ -1,11 +1,13 @@
 """What the CPU is: name, family, features, caches; from /proc and /sys, macOS' sysctl, or little at all."""
 
+import os
 import platform
 import re
 import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from suite.cpu.topology import CPUS, ROOT, cpu_list, number, siblings, text
@@ -60,6 +62,9 @@ APPLE_FEATURES = {
     "FEAT_FP16": ("fphp", "asimdhp"),
     "FEAT_SME": ("sme",),
 }
+
+
+USUAL = {"L1d": 2**15, "L2": 2**19, "L3": 2**25}  # bytes
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,14 @@ def caches(cpus: Collection[int], root: Path = ROOT) -> dict[str, Cache]:
         level: Cache(max(found.values()), max(map(len, found)), sum(found.values()))
         for level, found in sorted(instances.items())
     }
+
+
+@cache
+def cache_bytes(level: str) -> int:
+    """Bytes of L1d, L2 or L3 here, for a kernel that blocks for it; where nobody says, what is usual."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+    found = facts(cpus).caches.get(level)
+    return found.bytes if found else USUAL[level]
 
 
 def kibibytes(said: str | None) -> int | None:
