@@ -1,5 +1,6 @@
 # make bench     measure this machine and write a page (EXTENT=smoke|default|full, BUDGET=10m, DEVICE=cpu)
 # make test      the whole test suite; make lint is part of it
+# make race      our kernels against their rivals and the goals set for them (RACE="csr gemv", BUDGET=11m)
 # make report    the page of the latest run again
 # VENV=DIR       an environment to use instead of .venv; its torch stays as it is
 
@@ -13,11 +14,16 @@ BUDGET ?= $(if $(filter default,$(EXTENT)),315s)
 run = "$(VENV)/bin/sparsemark"
 tool = "$(VENV)/bin/python" -m
 
-.PHONY: bench test report lint gpu clean setup setup-test
+.PHONY: bench race test report lint gpu clean setup setup-test
 
 bench: setup
 	$(run) run --extent $(EXTENT) --device $(DEVICE) $(if $(BUDGET),--budget $(BUDGET))
 	$(run) report --out "$(SITE)"
+
+# Every visit gets the same share of it, and within a visit the races take turns.
+race: BUDGET = 11m
+race: setup
+	$(run) race $(RACE) --budget $(BUDGET)
 
 report: setup
 	$(run) report --out "$(SITE)"

@@ -29,6 +29,7 @@ def index(view):
         "one_sample": int(timed["one_sample"].sum()),
         "agreements": view.agreements,
         "workloads": workloads(view),
+        "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
     }
 
 

@@ -27,6 +27,7 @@ from suite.reading.agreement import Agreement, agreements
 from suite.reading.answers import Answer, answers
 from suite.reading.curves import Group, groups
 from suite.reading.frame import tidy
+from suite.reading.limits import limits
 from suite.reading.svg import svg
 from suite.reading.units import NOTHING, count, joules, percent, seconds, times
 from suite.record import Recorded, Run
@@ -55,6 +56,10 @@ class View:
     @cached_property
     def groups(self) -> list[Group]:
         return groups(self.frame)
+
+    @cached_property
+    def limits(self) -> pd.DataFrame:
+        return limits(self.recorded)
 
     @cached_property
     def agreements(self) -> list[Agreement]:

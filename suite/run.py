@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -38,6 +38,8 @@ class Options:
 
     extent: str = "default"
     visits: int | None = None
+    spread: float = 0.0  # seconds from the first visit's end to the last one's beginning, at least
+    cap: float | None = None  # seconds of sampling a kernel gets in one visit; by default its extent's
     cache: str = "cold"
     budget: float | None = None  # seconds
     limit: float = 60.0  # seconds one step of one kernel may take
@@ -56,6 +58,8 @@ class Options:
         return {
             "extent": self.extent,
             "visits": self.passes,
+            "spread": self.spread,
+            "cap": self.cap or CAPS[self.extent],
             "cache": self.cache,
             "threads": device.threads,
             "flush": device.flush_how,
@@ -104,10 +108,13 @@ class Running:
         """Measure everything that the file does not hold yet, or as much as the budget allows."""
         try:
             order = list(self.items)
+            first_ended = monotonic()
             for visit in range(1, self.options.passes + 1):
+                self._wait(visit, first_ended)
                 reached = self._pass(order, visit, self._deadline(visit))
                 if visit == 1:
                     order = order[:reached]
+                    first_ended = monotonic()
                     self._units = reached * self.options.passes
                 random.Random(visit).shuffle(order)
             if self.device.meter and self.options.energy != "off":
@@ -131,6 +138,11 @@ class Running:
             plugins=list(registry.PLUGINS),
             options=self.options.stated(self.device),
         )
+
+    def _wait(self, visit: int, first_ended: float) -> None:
+        """Until a visit may begin, so that they are spread evenly from the first one's end on."""
+        due = first_ended + self.options.spread * (visit - 1) / max(1, self.options.passes - 1)
+        sleep(max(0.0, due - monotonic()))
 
     def _deadline(self, visit: int) -> float | None:
         """When a pass must end so that all passes get the same share of the budget; None: whenever."""
@@ -186,7 +198,7 @@ class Running:
             cache=self.options.cache,
             threads=self.device.threads,
             metered=metered,
-            effort={"cap": CAPS[self.options.extent]},
+            effort={"cap": self.options.cap or CAPS[self.options.extent]},
             plugins=list(self.options.plugins),
             matrices=dict(sources.known()),
         )

@@ -71,7 +71,7 @@ def show(browser, page: Path, width: int = 1280, scheme: str = "light") -> None:
     browser.get(page.as_uri())
 
 
-PAGES = ("index", "workload-transformer")
+PAGES = ("index", "limits", "workload-transformer")
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,12 +1,18 @@
-"""workloads, patterns, kernels and reports; for each kernel: runs here, or why not
+"""workloads, patterns, kernels, races and reports; for each kernel: runs here, or why not
 
+sparsemark list --ids                             every paper, and what serves it: workloads, kernels, tests
 sparsemark list --cases                           the ids of every workload's cases, for `run --case`
 sparsemark list --cases nm --extent full          of one workload, at another extent
 """
 
 import argparse
+import ast
+import csv
 import json
+from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice
+from pathlib import Path
 
 from rich.console import Console
 
@@ -16,6 +22,7 @@ from suite.cpu.device import Cpu
 from suite.device import Device
 from suite.kernel import KERNELS, Kernel
 from suite.pattern import PATTERNS
+from suite.race import RACES
 from suite.registry import MISSING, pick
 from suite.report import REPORTS
 from suite.workload import EXTENTS, WORKLOADS
@@ -42,12 +49,7 @@ def go(given: argparse.Namespace) -> None:
     load(given.plugin)
     screen = Console()
     if given.ids:
-        served = serving()
-        if given.json:
-            print(json.dumps(served, indent=2))
-        else:
-            for one, names in sorted(served.items()):
-                screen.print(f"{one:<24} {', '.join(names)}", highlight=False)
+        print_papers(given.json, screen)
         return
     if given.cases is not None:
         print_cases(given.cases, given.extent, given.json)
@@ -74,6 +76,18 @@ def print_cases(names: list[str], extent: str, as_json: bool) -> None:
     print(json.dumps(ids, indent=2) if as_json else "\n".join(id for some in ids.values() for id in some))
 
 
+def print_papers(as_json: bool, screen: Console) -> None:
+    """Every paper of the table, and those only a plug-in knows, with what serves each."""
+    known, served = papers(), serving()
+    told = {id: known.get(id, {}) | {"serves": served.get(id, [])} for id in dict.fromkeys((*known, *served))}
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    for id, about in told.items():
+        screen.print(f"{id:<22} {', '.join(about['serves']) or 'none'}", highlight=False, soft_wrap=True)
+    print(f"{len(served)} of {len(told)} papers are served; --json adds title, claim and link of each")
+
+
 def everything(device: Device) -> dict[str, dict[str, dict]]:
     """What the registry holds, by kind and name."""
     kernels = {name: describe(kernel, device) for name, kernel in sorted(KERNELS.items())}
@@ -95,6 +109,7 @@ def everything(device: Device) -> dict[str, dict[str, dict]]:
             for spelling, one in sorted(PATTERNS.items())
         },
         "kernels": kernels,
+        "races": {name: {"about": one.about} for name, one in RACES.items()},
         "reports": {name: {"about": one.about} for name, one in REPORTS.items()},
     }
 
@@ -128,11 +143,31 @@ def always_refused(kernel: Kernel, device: Device) -> list[str]:
     return [reason for reason in said[0] if all(reason in one for one in said)] if said else []
 
 
+def papers() -> dict[str, dict[str, str]]:
+    """The project's table: id -> title, claim, link. A claim is its authors', on their hardware."""
+    (folder,) = import_module("suite.workloads").__path__
+    with (Path(folder) / "papers.csv").open(newline="", encoding="utf-8") as lines:
+        return {row.pop("id"): row for row in csv.DictReader(lines)}
+
+
 def serving() -> dict[str, list[str]]:
-    """Paper id -> what is registered for it."""
+    """Paper id -> what there is for it: workloads, kernels, and in a checkout the tests of its invariants."""
     served: dict[str, list[str]] = {}
     for kind, among in (("workload", WORKLOADS), ("kernel", KERNELS)):
         for name, one in among.items():
             for paper in one.ids:
                 served.setdefault(paper, []).append(f"{kind} {name}")
+    for paper, test in tests():
+        served.setdefault(paper, []).append(f"test {test}")
     return served
+
+
+def tests() -> Iterator[tuple[str, str]]:
+    """(paper, test) of each test marked `@pytest.mark.paper(id, ...)`; a wheel has none."""
+    root = Path(__file__).parents[2]
+    files = sorted((root / "tests").glob("test_*.py")) if (root / "pyproject.toml").is_file() else []
+    for file in files:
+        for test in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for mark in getattr(test, "decorator_list", ()):
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.paper":
+                    yield from ((ast.literal_eval(paper), f"{file.stem}.{test.name}") for paper in mark.args)  # pyright: ignore

@@ -4,7 +4,7 @@ Sparsity runs on a logarithmic axis of density, where most of what happens betwe
 the nominal speed-up, 1 / density, is a straight line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from math import ceil, floor, inf, log2, sqrt
 from typing import Any
@@ -87,6 +87,30 @@ def break_even(frame: pd.DataFrame, by: str = "kernel") -> Figure:
     return drawn(frame.assign(**whole), "break_even", "calls until conversion pays", by, log=True)
 
 
+def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
+    """The fraction of its bound that each kernel reaches, by the table of suite.reading.limits.
+
+    lead: the kernels to be followed, each with the number of its colour; the others are faint.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        sparsity_axis(axes, frame)
+        axes.axhline(1, color=INK, linewidth=1)
+        for name, rows in frame.groupby("kernel", sort=False):
+            if name in lead:
+                curve(axes, rows, "fraction", str(name), lead[str(name)])
+            else:
+                faint(axes, rows, "fraction")
+        shares(axes)
+        axes.set_ylabel("fraction of the bound")
+        named = len(axes.get_legend_handles_labels()[0])
+        figure.legend(loc="outside lower left", ncols=2)
+        figure.set_figheight(HEIGHT + LEGEND_ROW * ceil(named / 2))
+        return figure
+
+
 def drawn(
     frame: Rows,
     column: str,
@@ -136,6 +160,13 @@ def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
             axes.vlines(density, low, high, color=colour, alpha=0.4)
         else:
             axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def faint(axes: Axes, rows: Rows, column: str) -> None:
+    """A line that is there to be seen, not to be followed."""
+    at = rows.groupby(rows["sparsity"].round(4))[column].median()
+    density = (1 - at.index.to_numpy()).clip(LEAST_DENSITY)
+    axes.plot(density, at, color=INK, alpha=0.4, linewidth=0.8, zorder=1)
 
 
 def densities(frame: Rows) -> tuple[float, float]:

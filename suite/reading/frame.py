@@ -32,6 +32,8 @@ foreign steal clock_spread half_width""",
 
 Rows = Any  # some rows of the frame. By pandas's own annotations any column may be anything
 
+Line = tuple[int, Run | None, Result]  # the number of its file, and its header
+
 
 def read(*files: Path | str) -> pd.DataFrame:
     """The tidy table of results files. `attrs` tells how many lines of older kernels were left out."""
@@ -40,14 +42,18 @@ def read(*files: Path | str) -> pd.DataFrame:
 
 def tidy(recorded: Sequence[Recorded]) -> pd.DataFrame:
     """The same, of files already read. Lines with a fault, and files of another schema, are not used."""
-    lines = [
+    return made_of(usable(recorded), ceilings_of(recorded))
+
+
+def usable(recorded: Sequence[Recorded]) -> list[Line]:
+    """Every line without a fault, of the files of this schema."""
+    return [
         (number, one.run, line)
         for number, one in enumerate(recorded)
         if one.run is not None and not record.faults_of(one.run)
         for line in one.results
         if not record.faults_of(line)
     ]
-    return made_of(lines, ceilings_of(recorded))
 
 
 def from_lines(lines: Iterable[Result]) -> pd.DataFrame:
@@ -55,13 +61,12 @@ def from_lines(lines: Iterable[Result]) -> pd.DataFrame:
     return made_of([(0, None, line) for line in lines], {})
 
 
-def made_of(lines: Sequence[tuple[int, Run | None, Result]], ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
+def made_of(lines: Sequence[Line], ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
     """Lines with the number of their file and its header, as rows."""
     discover_parts()
-    newest = newest_hashes(line for _, _, line in lines)
-    current = [found for found in lines if newest[found[2].device, found[2].kernel] == found[2].kernel_hash]
+    newest = current(lines)
     told: list[dict[str, Any]] = []
-    for group in grouped(current).values():
+    for group in grouped(newest).values():
         best = best_of(group)
         told += [tell(row, best, ceilings.get(row.first.device)) for row in group]
     frame = pd.DataFrame(told, columns=[name for names in COLUMNS.values() for name in names.split()])
@@ -69,8 +74,14 @@ def made_of(lines: Sequence[tuple[int, Run | None, Result]], ceilings: Mapping[s
     kinds |= dict.fromkeys((*COLUMNS["flags"].split(), "dense"), bool)
     kinds |= dict.fromkeys(("visits", "seed", "threads"), int)
     frame = frame.astype(kinds)
-    frame.attrs["superseded"] = len(lines) - len(current)
+    frame.attrs["superseded"] = len(lines) - len(newest)
     return frame
+
+
+def current(lines: Sequence[Line]) -> list[Line]:
+    """Those of each kernel's newest version."""
+    newest = newest_hashes(line for _, _, line in lines)
+    return [found for found in lines if newest[found[2].device, found[2].kernel] == found[2].kernel_hash]
 
 
 def newest_hashes(lines: Iterable[Result]) -> dict[tuple[str, str], str]:
@@ -90,7 +101,7 @@ def ceilings_of(recorded: Iterable[Recorded]) -> dict[str, Ceiling]:
     return made
 
 
-def grouped(lines: Iterable[tuple[int, Run | None, Result]]) -> dict[tuple, list[Row]]:
+def grouped(lines: Iterable[Line]) -> dict[tuple, list[Row]]:
     """Rows that compete: same device, workload, case, scope, cache, threads. Energy windows join them."""
     rows: dict[tuple, dict[tuple, Row]] = defaultdict(dict)
     windows: list[Result] = []
