@@ -303,10 +303,11 @@ def differences(run: Run, device: Device, options: Options) -> list[tuple[str, A
 
 
 def newest(folder: Path) -> Path | None:
-    """The latest results file below a folder, by its name (runs are named by their start)."""
-    return max(folder.rglob("*.jsonl"), key=lambda file: (file.stem, str(file)), default=None)
+    """The latest run below a folder, by its name (runs are named by their start). Races are none."""
+    runs = (file for file in folder.rglob("*.jsonl") if file.parent.name != "races")
+    return max(runs, key=lambda file: (file.stem, str(file)), default=None)
 
 
-def default_file(folder: Path, device: Device) -> Path:
-    """results/<device>/<start>.jsonl"""
-    return folder / device.key / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
+def default_file(folder: Path, device: Device, kind: str = "") -> Path:
+    """results/<device>/<start>.jsonl, or within a folder of that for runs of another kind."""
+    return folder / device.key / kind / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"

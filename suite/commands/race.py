@@ -53,7 +53,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--cap", type=duration, default=CAP, metavar="TIME", help="sampling of one kernel in one visit"
     )
     parser.add_argument("--budget", type=duration, metavar="TIME", help="stop after this long: 90s, 10m, 2h")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/DEVICE/START.jsonl")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/DEVICE/races/START.jsonl")
     parser.add_argument(
         "--read", type=Path, metavar="FILE", help="measure nothing: how it stands by this file"
     )
@@ -71,7 +71,7 @@ def go(given: argparse.Namespace) -> int:
     file = given.read
     if file is None:
         device = Cpu(threads=given.threads)
-        file = given.out or default_file(RESULTS, device)
+        file = given.out or default_file(RESULTS, device, "races")
         if file.exists():
             raise Unusable(f"--out {file} exists. Name another file, or --read it.")
         if not run(races, device, file, given):
