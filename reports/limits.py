@@ -2,8 +2,9 @@
 
 from suite.reading import figures
 from suite.reading.answers import called
+from suite.reading.bound import LEVELS, sizes
 from suite.reading.frame import ceilings_of
-from suite.reading.limits import LEVELS, leaders, sizes
+from suite.reading.limits import leaders
 from suite.reading.units import percent
 from suite.report import report
 

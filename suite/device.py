@@ -32,12 +32,6 @@ class Ceiling:
     flops: dict[str, float] = field(default_factory=dict)
     bandwidth: dict[str, float] = field(default_factory=dict)
 
-    def bound(self, dtype: str, flops: float, bytes: float, level: str = "memory") -> float | None:
-        """The roofline (Williams et al., CACM 2009): seconds no kernel can undercut. None: not measured."""
-        if not self.flops.get(dtype) or not self.bandwidth.get(level):
-            return None
-        return max(flops / self.flops[dtype], bytes / self.bandwidth[level])
-
 
 class Device(Protocol):
     """What the measuring loop and the kernels' terms ask of a device."""

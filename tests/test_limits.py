@@ -11,7 +11,8 @@ from suite import record, report
 from suite.device import Ceiling
 from suite.op import discover_parts
 from suite.reading import figures
-from suite.reading.limits import home, leaders, limit, limits, loads, sizes, source
+from suite.reading.bound import home, limit, loads, sizes, source
+from suite.reading.limits import leaders, limits
 from suite.reading.svg import svg
 
 discover_parts()

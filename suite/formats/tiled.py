@@ -114,8 +114,18 @@ def tiled(
         *(pointer(one.data_ptr()) for one in (segments, columns, values)),
         threads,
     )
-    made = (pieces[edges], edges, target, spilled, counts)
-    return Tiled(*map(torch.from_numpy, made), segments, columns, values, depth, a.shape)
+    return Tiled(
+        starts=torch.from_numpy(pieces[edges]),
+        edges=torch.from_numpy(edges),
+        target=torch.from_numpy(target),
+        spilled=torch.from_numpy(spilled),
+        segment_starts=torch.from_numpy(counts),
+        segments=segments,
+        columns=columns,
+        values=values,
+        depth=depth,
+        shape=a.shape,
+    )
 
 
 def cut(a: Sparse, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from suite.device import Ceiling
 from suite.reading.about import command, identity
+from suite.reading.bound import limit_in
 from suite.reading.statistics import Estimate, choosing, estimate, paired, reporting
 from suite.record import Result, Run
 
@@ -109,7 +110,7 @@ def tell(row: Row, best: Mapping[bool, Row | None], ceiling: Ceiling | None) -> 
         **spread("speed_up", gain),
         "nominal": nominal,
         "realised": gain.middle / nominal if gain and nominal else None,
-        **reach(line, latency, ceiling),
+        **reach(row, latency, ceiling),
         "setup": median(row.setups.values()) if row.setups else None,
         **pays_after(row, dense),
         "joules": row.joules,
@@ -132,35 +133,15 @@ def first_of(made: Estimate | None) -> float | None:
     return made.middle if made else None
 
 
-def reach(line: Result, latency: Estimate | None, ceiling: Ceiling | None) -> dict[str, Any]:
-    """The share of its roofline a kernel reaches. Unknown where a closed library hides its bytes.
-
-    Cold operands come from memory. Hot ones come from some cache; the fastest level measured is the one bound
-    that holds whichever it is.
-    """
-    nothing = {"bound": None, "roofline": None, "above_bound": False}
-    flops = line.flops_executed if line.flops_executed is not None else line.flops_useful
-    if (
-        latency is None
-        or ceiling is None
-        or flops is None
-        or line.bytes_values is None
-        or line.bytes_live is None
-    ):
-        return nothing
-    level = (
-        "memory"
-        if line.cache == "cold"
-        else max(ceiling.bandwidth, key=ceiling.bandwidth.__getitem__, default="")
-    )
-    moved = line.bytes_values + (line.bytes_metadata or 0) + line.bytes_live
-    bound = ceiling.bound(line.dtype, flops, moved, level)
-    if bound is None:
-        return nothing
+def reach(row: Row, latency: Estimate | None, ceiling: Ceiling | None) -> dict[str, Any]:
+    """The share of its bound a kernel reaches. Unknown where a closed library hides its bytes."""
+    found = limit_in(row.first, row.run, ceiling) if latency and ceiling else None
+    if latency is None or found is None:
+        return {"bound": None, "roofline": None, "above_bound": False}
     return {
-        "bound": bound,
-        "roofline": bound / latency.middle,
-        "above_bound": bound > latency.middle,
+        "bound": found.seconds,
+        "roofline": found.seconds / latency.middle,
+        "above_bound": found.seconds > latency.middle,
     }
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from suite.device import Ceiling
 from suite.race import Heat, Race
 from suite.reading.about import identity
+from suite.reading.bound import limit_in
 from suite.reading.crossover import Crossover, Point, crossover
 from suite.reading.frame import ceilings_of, current, grouped, usable
-from suite.reading.limits import limit_of
 from suite.reading.row import Row
 from suite.record import Recorded
 
@@ -181,7 +181,7 @@ def best(rows: Sequence[Row], ceiling: Ceiling) -> Side | None:
         return None
     row = min(able, key=lambda row: low(line.seconds[0::2] for line in row.timed.values()))
     seconds = low(line.seconds[1::2] or line.seconds for line in row.timed.values())
-    found = limit_of(row, ceiling)
+    found = limit_in(row.first, row.run, ceiling)
     return Side(row, seconds, found.seconds / seconds if found else None)
 
 
