@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -92,6 +93,8 @@ def poison(answer: Any) -> None:
         answer.fill(np.nan if answer.dtype.kind == "f" else -1)
     elif isinstance(answer, Tensor):
         answer.detach().fill_(torch.nan if answer.is_floating_point() else -1)
+    elif scipy.sparse.issparse(answer):
+        poison(answer.data)
     elif isinstance(answer, tuple | list):
         for part in answer:
             poison(part)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 KERNELS: dict[str, "Kernel"] = {}
 
 SOURCES = (".cpp", ".cu")
-FORMATS = "suite.formats"  # the layouts kernels share: a changed one is another kernel
+SHARED = ("suite.formats", "suite.kernels")  # layouts, and kernels that others are made of
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class Kernel:
         if self.live_order != "columns":
             return operands
         return tuple(
-            one.t().contiguous().t() if at in live and isinstance(one, Tensor) else one
+            one.mT.contiguous().mT if at in live and isinstance(one, Tensor) and one.dim() > 1 else one
             for at, one in enumerate(operands)
         )
 
     @cached_property
     def hash(self) -> str:
-        """Of its source, the native one beside it, and what it imports of its package and the formats.
+        """Of its source, the native one beside it, and what it imports of its package and of SHARED.
 
         Another hash is another kernel: what was measured of the old one is not this one's.
         """
@@ -236,7 +236,7 @@ def package(function: Any) -> str:
 
 
 def imported(names: dict[str, Any], own: str) -> dict[str, ModuleType]:
-    """The modules of the formats and of a package that these names come from, and in turn theirs."""
+    """The modules of SHARED and of a package that these names come from, and in turn theirs."""
     found: dict[str, ModuleType] = {}
     waiting = [names]
     while waiting:
@@ -251,4 +251,4 @@ def imported(names: dict[str, Any], own: str) -> dict[str, ModuleType]:
 
 
 def within(module: str, own: str) -> bool:
-    return any(folder and f"{module}.".startswith(f"{folder}.") for folder in (FORMATS, own))
+    return any(folder and f"{module}.".startswith(f"{folder}.") for folder in (*SHARED, own))

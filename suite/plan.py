@@ -94,13 +94,17 @@ def cases_of(
 
 
 def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case]:
-    """Each file's matrix in every op, at every number of columns the workload has in float32."""
-    shapes = [case.with_sizes(m=0, k=0) for case in cases if case.dtype == "float32"]
+    """Each file's matrix in every op, at every number of columns the workload has in float32.
+
+    Where the other operand is sparse too, its p columns are as many as the matrix has rows: a square matrix
+    meets itself, any other its transpose.
+    """
+    shapes = [case.with_sizes(m=0, k=0, p=0) for case in cases if case.dtype == "float32"]
     for text in matrices:
         data = sources.add(text)
         m, k = sources.shape(data)
         for op, sizes in dict.fromkeys((case.op, case.sizes) for case in shapes):
-            yield Case(op, sizes, parse("given"), "float32", data=data).with_sizes(m=m, k=k)
+            yield Case(op, sizes, parse("given"), "float32", data=data).with_sizes(m=m, k=k, p=m)
 
 
 def has(case: Case, axis: str) -> bool:

@@ -3,13 +3,10 @@
 import torch
 from torch import Tensor
 
+from suite import rounding
 from suite.case import Case
 from suite.op import Op, Operands, generator, register
 from suite.sparse import Sparse
-
-ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
-SUMS_IN = 2.0**-24  # products of 16-bit numbers are summed in float32
-SPREAD = 6.0  # standard deviations a sum of random roundings is allowed
 
 DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels beats compressed rows
 PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
@@ -35,25 +32,14 @@ def reference(a: Sparse, b: Tensor) -> Tensor:
 
 
 def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
-    """One rounding of the answer, and those of a sum as long as the row.
-
-    A sum of n products errs by no more than about sqrt(n) u sum|a||b| when roundings are as good as random
-    (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SISC 2019). The textbook
-    n u sum|a||b| would let an answer of zeros pass at large k. sum|a||b| is bounded from above row by row and
-    column by column, by Cauchy-Schwarz or by the largest |b|, whichever is less, for that costs no product.
-    """
+    """One rounding of the answer, and those of a sum as long as the row."""
     a, b = operands
-    lengths = a.row_lengths.double()
-    rows = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
-    magnitudes = a.values.double().abs()
-    one_norm = torch.zeros(a.shape[0], dtype=torch.float64).index_add_(0, rows, magnitudes)
-    two_norm = torch.zeros(a.shape[0], dtype=torch.float64).index_add_(0, rows, magnitudes**2).sqrt()
-    largest = b.double().abs().amax(0)
-    euclid = b.double().norm(dim=0)
-    terms = torch.minimum(torch.outer(one_norm, largest), torch.outer(two_norm, euclid))
-    least = torch.finfo(case.torch_dtype).tiny
-    sums = SPREAD * SUMS_IN * lengths.sqrt().unsqueeze(1) * terms
-    return ROUNDING[case.torch_dtype] * expected.abs() + sums + least
+    return rounding.of_product(expected, rows_of(a), a.values, b, case.torch_dtype)
+
+
+def rows_of(a: Sparse) -> Tensor:
+    """The row of each nonzero."""
+    return torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
 
 
 def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
