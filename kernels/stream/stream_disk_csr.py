@@ -1,0 +1,19 @@
+"""Compressed rows from disk: as `stream_memory_csr`, with the weight in a file.
+
+Bad at: densities above a third.
+"""
+
+from suite.kernel import kernel
+from suite.kernels.stream import stream_memory_csr as form
+from suite.kernels.stream import streaming
+from suite.kernels.stream.media import Disk, no_disk
+
+
+def refuse(case, device):
+    return [*streaming.refuse(case, device), *no_disk()]
+
+
+@kernel(op="stream_disk", dtypes=("float32", "bfloat16"), live_order="columns", refuse=refuse, ids=("endor",))
+def stream_disk_csr(a, b):
+    """Compressed rows with 32-bit columns, from disk, unpacked."""
+    return streaming.streamed(a, b, form.FORM, Disk)
