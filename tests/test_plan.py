@@ -9,6 +9,7 @@ from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.plan import coarse_to_fine, parse_axes, plan, spread, without
 from suite.registry import Unusable, discover
+from suite.workload import WORKLOADS
 
 discover_parts()
 discover()
@@ -42,10 +43,12 @@ def test_a_line_of_groups_is_ranked_by_the_sparsity_they_have():
 
 
 def test_workloads_take_turns_so_that_a_cut_leaves_some_of_each():
-    first = plan([], "default")[:6]
-    assert len({item.workload for item in first}) == 3
-    anchors = [item.case.pattern.sparsity_of(item.case["m"], item.case["k"]) for item in first[:3]]
-    assert anchors == [0.5, 0.5, 0.5]
+    items, some = plan([], "default"), len(WORKLOADS)
+    assert [item.workload for item in items[:some]] == list(WORKLOADS)
+    assert {item.workload for item in items[some : 2 * some]} == set(WORKLOADS)
+    named = {item.workload: item.case for item in items[:some]}
+    weights = [named[name] for name in ("unstructured", "nm", "block")]
+    assert [case.pattern.sparsity_of(case["m"], case["k"]) for case in weights] == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("extent", ["smoke", "default"])

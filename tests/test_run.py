@@ -226,7 +226,7 @@ def test_energy_is_measured_or_says_why_not(rogue_run):
             assert line.joules_counter is not None or line.energy_note
 
 
-def test_a_matrix_from_a_file_runs_on_every_kernel(tmp_path):
+def test_a_matrix_from_a_file_runs_on_every_kernel_that_does_not_refuse_it(tmp_path):
     matrix, file = tmp_path / "a matrix.mtx", tmp_path / "run.jsonl"
     scipy.io.mmwrite(matrix, scipy.sparse.random_array((300, 200), density=0.05, rng=1))
     done = sparsemark(
@@ -235,7 +235,9 @@ def test_a_matrix_from_a_file_runs_on_every_kernel(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = read(file).results
-    assert {line.outcome for line in found} == {"ok"}
+    refused = [line for line in found if line.outcome == "refused"]
+    assert {line.outcome for line in found} <= {"ok", "refused"} and all(line.note for line in refused)
+    assert {"spmm_csr_scipy", "spmm_dense_mm"} <= {line.kernel for line in found if line.outcome == "ok"}
     assert {line.sparsity for line in found} == {0.95}
     assert str(tmp_path) not in file.read_text()  # no path of this machine in what may be published
 
