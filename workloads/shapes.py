@@ -1,9 +1,10 @@
 """Shapes: the weight matrices of published models, rows (outputs) x columns (inputs), as multiplied.
 
 Facts, from each model's config.json on the Hugging Face hub (Llama, Mistral, Qwen2.5, OPT), from the papers'
-tables (MobileNet: arXiv 1704.04861, table 1; ResNet-50: arXiv 1512.03385, table 1) and from the names of the
-Deep Learning Matrix Collection (Gale et al., "Sparse GPU Kernels for Deep Learning", SC 2020). Query, key and
-value are fused; gate and up are each their own matrix.
+tables (MobileNet v1: arXiv 1704.04861, table 1; MobileNet v2: arXiv 1801.04381, table 2; EfficientNet-B0:
+arXiv 1905.11946, table 1; ResNet-50: arXiv 1512.03385, table 1) and from the names of the Deep Learning
+Matrix Collection (Gale et al., "Sparse GPU Kernels for Deep Learning", SC 2020). Query, key and value are
+fused; gate and up are each their own matrix.
 """
 
 ANCHOR = (4096, 4096)  # the attention output of Llama-2-7B, Llama-3-8B and Mistral-7B
@@ -59,6 +60,50 @@ MOBILENET_V1 = {
     "1x1 at 14, others": (512, 512, 196),
     "1x1 at 7, first": (1024, 512, 49),
     "1x1 at 7, second": (1024, 1024, 49),
+}
+
+MOBILENET_V2 = {  # "56-28": expanded at 56, then projected at 28, after a stride of two
+    "project 16 at 112": (16, 32, 12544),
+    "expand 16 at 112": (96, 16, 12544),
+    "project 24 at 112-56": (24, 96, 3136),
+    "expand 24 at 56": (144, 24, 3136),
+    "project 24 at 56": (24, 144, 3136),
+    "project 32 at 56-28": (32, 144, 784),
+    "expand 32 at 28": (192, 32, 784),
+    "project 32 at 28": (32, 192, 784),
+    "project 64 at 28-14": (64, 192, 196),
+    "expand 64 at 14": (384, 64, 196),
+    "project 64 at 14": (64, 384, 196),
+    "project 96 at 14": (96, 384, 196),
+    "expand 96 at 14": (576, 96, 196),
+    "project 96 at 14, others": (96, 576, 196),
+    "project 160 at 14-7": (160, 576, 49),
+    "expand 160 at 7": (960, 160, 49),
+    "project 160 at 7": (160, 960, 49),
+    "project 320 at 7": (320, 960, 49),
+    "last at 7": (1280, 320, 49),
+}
+
+EFFICIENTNET_B0 = {  # the same, without the two vector products of each squeeze-and-excitation
+    "project 16 at 112": (16, 32, 12544),
+    "expand 16 at 112": (96, 16, 12544),
+    "project 24 at 112-56": (24, 96, 3136),
+    "expand 24 at 56": (144, 24, 3136),
+    "project 24 at 56": (24, 144, 3136),
+    "project 40 at 56-28": (40, 144, 784),
+    "expand 40 at 28": (240, 40, 784),
+    "project 40 at 28": (40, 240, 784),
+    "project 80 at 28-14": (80, 240, 196),
+    "expand 80 at 14": (480, 80, 196),
+    "project 80 at 14": (80, 480, 196),
+    "project 112 at 14": (112, 480, 196),
+    "expand 112 at 14": (672, 112, 196),
+    "project 112 at 14, others": (112, 672, 196),
+    "project 192 at 14-7": (192, 672, 49),
+    "expand 192 at 7": (1152, 192, 49),
+    "project 192 at 7": (192, 1152, 49),
+    "project 320 at 7": (320, 1152, 49),
+    "last at 7": (1280, 320, 49),
 }
 
 RESNET_50 = {  # a 3x3 convolution has nine times the input channels as columns

@@ -1,0 +1,279 @@
+// out[m, n] = a @ b, with a in strips of four rows sorted by masks (suite/formats/groups.py) and b, out row-major.
+//
+// Of each mask, the rows of a strip that have a nonzero, there is a loop of its own: it loads a row of b once for
+// all of them. The sums of the four rows stay in registers as long as the tile lasts, and in `partial` between.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int WIDE = 16;  // floats of the widest register
+constexpr int MOST_VECTORS = 5;
+constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
+#else
+#if defined(__AVX__)
+constexpr int WIDE = 8;
+#else
+constexpr int WIDE = 4;
+#endif
+constexpr int MOST_VECTORS = 2;  // of sixteen registers, twelve take sums
+constexpr int REGISTERS = 5;
+#endif
+constexpr int ROWS = 4;
+constexpr int LEAST = 8;    // columns, and floats of a register for as few
+constexpr int AHEAD = 512;  // values that are fetched before their turn: a few hundred nanoseconds
+
+struct bfloat16 {
+  std::uint16_t bits;
+};
+
+inline float widen(bfloat16 value) {
+  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, 4);
+  return wide;
+}
+
+inline void narrow(float value, bfloat16* out) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+}
+
+template <int W>
+struct Lanes {
+  typedef float Vector __attribute__((vector_size(W * 4)));
+};
+template <int W>
+using Vector = typename Lanes<W>::Vector;
+
+template <int W>
+inline Vector<W> load(const float* from) {
+  Vector<W> value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <int W>
+inline Vector<W> load(const bfloat16* from) {
+  float wide[W];
+  for (int j = 0; j < W; ++j) wide[j] = widen(from[j]);
+  return load<W>(wide);
+}
+
+template <int W>
+inline void store(Vector<W> value, float* to) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+template <int W>
+inline void put(Vector<W> sum, float* out) {
+  store<W>(sum, out);
+}
+
+template <int W>
+inline void put(Vector<W> sum, bfloat16* out) {
+  float parts[W];
+  store<W>(sum, parts);
+  for (int j = 0; j < W; ++j) narrow(parts[j], out + j);
+}
+
+// A value that stays in its register: a compiler would rather load it anew for each use.
+template <class Value>
+inline Value once(Value value) {
+#if defined(__x86_64__)
+  asm("" : "+v"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
+#endif
+  return value;
+}
+
+template <class Column>
+struct Masks {
+  const std::int32_t* column_starts;
+  const std::int32_t* value_starts;
+  const std::uint16_t* counts;
+  const Column* columns;
+  const float* values;
+  std::int64_t m, k, depth, tiles;
+  std::int64_t strips() const { return (m + ROWS - 1) / ROWS; }
+};
+
+// How n columns are cut: into panels of as equal a number of registers as can be. The last register ends with
+// the last column, so that it may meet some that the one before has met: nothing is padded.
+struct Cut {
+  int lanes;  // of a register
+  int vectors, panels;
+
+  explicit Cut(std::int64_t n) : lanes(n < WIDE ? std::min(LEAST, WIDE) : WIDE) {
+    vectors = int((n + lanes - 1) / lanes);
+    panels = (vectors + MOST_VECTORS - 1) / MOST_VECTORS;
+  }
+  bool packs(std::int64_t n) const { return panels > 1 || n % lanes; }  // or b is a panel already
+  int first(int panel) const { return int(std::int64_t(vectors) * panel / panels); }
+};
+
+template <class Number>
+struct Panel {
+  const float* b;
+  std::int64_t stride;  // of b
+  Number* out;
+  std::int64_t n;
+  int last, last_out;  // where the last register begins, in b and in out
+};
+
+// Columns of b, register after register, so that each begins where a cache line does.
+template <int W, class Number>
+void pack(const Number* b, std::int64_t k, std::int64_t n, int vectors, int last, float* to) {
+  for (std::int64_t row = 0; row < k; ++row, b += n)
+    for (int v = 0; v < vectors; ++v, to += W) store<W>(load<W>(b + (v + 1 < vectors ? v * W : last)), to);
+}
+
+// Inlined, all fifteen, or the sums would have to be in memory, to be handed on.
+template <int MASK, int W, int V, class Column>
+__attribute__((always_inline)) inline void add(Vector<W> (&sum)[ROWS][V], const std::uint16_t* counts,
+                                               const Column*& column, const float*& value, const float* slice,
+                                               std::int64_t stride, int last) {
+  constexpr int HIT = __builtin_popcount(MASK);
+  const Column* end = column + counts[MASK - 1];
+  const auto meet = [&](Vector<W>(&sum)[ROWS][V], const Column* column,
+                        const float* value) __attribute__((always_inline)) {
+    const float* from = slice + std::int64_t(*column) * stride;
+    __builtin_prefetch(value + AHEAD);
+    Vector<W> b[V];
+    for (int v = 0; v < V; ++v) b[v] = once(load<W>(from + (v + 1 < V ? v * W : last)));
+    for (int row = 0, at = 0; row < ROWS; ++row) {
+      if (!(MASK >> row & 1)) continue;
+      const Vector<W> weight = once(value[at++] - Vector<W>{});
+      for (int v = 0; v < V; ++v) sum[row][v] += weight * b[v];
+    }
+  };
+  if constexpr (HIT * V < REGISTERS) {  // two take turns, so that none waits for the one before
+    Vector<W> other[ROWS][V] = {};
+    for (; column + 2 <= end; column += 2, value += 2 * HIT) {
+      meet(sum, column, value);
+      meet(other, column + 1, value + HIT);
+    }
+    for (int row = 0; row < ROWS; ++row)
+      for (int v = 0; v < V; ++v)
+        if (MASK >> row & 1) sum[row][v] += other[row][v];
+  }
+  for (; column < end; ++column, value += HIT) meet(sum, column, value);
+  if constexpr (MASK + 1 < 1 << ROWS)
+    add<MASK + 1, W, V>(sum, counts, column, value, slice, stride, last);
+}
+
+// Not inlined: among others of its kind, a compiler would run out of registers.
+template <int W, int V, class Number, class Column>
+__attribute__((noinline)) void multiply(const Masks<Column>& a, std::int64_t first, std::int64_t last,
+                                        const Panel<Number>& panel, float* partial) {
+  for (std::int64_t tile = 0; tile < a.tiles; ++tile) {
+    const float* slice = panel.b + tile * a.depth * panel.stride;
+    for (std::int64_t strip = first; strip < last; ++strip) {
+      const std::int64_t segment = tile * a.strips() + strip;
+      Vector<W> sum[ROWS][V] = {};
+      float* kept = partial + (strip - first) * ROWS * V * W;
+      if (tile)
+        for (int row = 0; row < ROWS; ++row)
+          for (int v = 0; v < V; ++v) sum[row][v] = load<W>(kept + (row * V + v) * W);
+      const Column* column = a.columns + a.column_starts[segment];
+      const float* value = a.values + a.value_starts[segment];
+      add<1, W, V>(sum, a.counts + segment * ((1 << ROWS) - 1), column, value, slice, panel.stride, panel.last);
+      if (tile + 1 < a.tiles) {
+        for (int row = 0; row < ROWS; ++row)
+          for (int v = 0; v < V; ++v) store<W>(sum[row][v], kept + (row * V + v) * W);
+        continue;
+      }
+#pragma GCC unroll 4  // or the sums would have to be in memory, to be counted through
+      for (int row = 0; row < ROWS; ++row) {
+        if (strip * ROWS + row >= a.m) break;
+        Number* out = panel.out + (strip * ROWS + row) * panel.n;
+        for (int v = 0; v < V; ++v) put<W>(sum[row][v], out + (v + 1 < V ? v * W : panel.last_out));
+      }
+    }
+  }
+}
+
+template <int W, int V, class Number, class Column>
+void widest(int vectors, const Masks<Column>& a, std::int64_t first, std::int64_t last,
+            const Panel<Number>& panel, float* partial) {
+  if (vectors == V)
+    multiply<W, V>(a, first, last, panel, partial);
+  else if constexpr (V > 1)
+    widest<W, V - 1>(vectors, a, first, last, panel, partial);
+}
+
+template <class Number, class Column>
+void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, const std::int64_t* chunks,
+          std::int64_t chunk_count, float* packed, float* partial, std::int64_t partial_floats,
+          int threads) {
+  const Cut cut(n);
+  const bool as_is = sizeof(Number) == 4 && !cut.packs(n);
+  const auto column_of = [&](int panel) {
+    return panel < cut.panels ? std::int64_t(cut.first(panel)) * cut.lanes : n;
+  };
+#pragma omp parallel num_threads(threads)
+  {
+#ifdef _OPENMP
+    const std::int64_t thread = omp_get_thread_num();
+#else
+    const std::int64_t thread = 0;
+#endif
+    float* mine = packed + thread * a.k * MOST_VECTORS * WIDE;
+    int packed_panel = -1;
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t unit = 0; unit < cut.panels * chunk_count; ++unit) {
+      const int at = int(unit / chunk_count), vectors = cut.first(at + 1) - cut.first(at);
+      const std::int64_t chunk = unit % chunk_count, column = column_of(at), stride = vectors * cut.lanes;
+      const int last = int(column_of(at + 1) - column) - cut.lanes, last_packed = int(stride) - cut.lanes;
+      if (!as_is && at != packed_panel) {
+        (cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>)(b + column, a.k, n, vectors, last, mine);
+        packed_panel = at;
+      }
+      const Panel<Number> panel =
+          as_is ? Panel<Number>{reinterpret_cast<const float*>(b) + column, n, out + column, n, last, last}
+                : Panel<Number>{mine, stride, out + column, n, last_packed, last};
+      float* own = partial + thread * partial_floats;
+      if (cut.lanes == WIDE)
+        widest<WIDE, MOST_VECTORS>(vectors, a, chunks[chunk], chunks[chunk + 1], panel, own);
+      else if constexpr (WIDE > LEAST)
+        widest<LEAST, WIDE / LEAST>(vectors, a, chunks[chunk], chunks[chunk + 1], panel, own);
+    }
+  }
+}
+
+}  // namespace
+
+#define SPMM(NUMBER, COLUMN)                                                                                  \
+  extern "C" void spmm_##NUMBER##_##COLUMN(                                                                   \
+      const std::int32_t* column_starts, const std::int32_t* value_starts, const std::uint16_t* counts,       \
+      const COLUMN##_t* columns, const float* values, const NUMBER* b, NUMBER* out, std::int64_t m,           \
+      std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles, const std::int64_t* chunks,     \
+      std::int64_t chunk_count, float* packed, float* partial, std::int64_t partial_floats, int threads) {    \
+    spmm(Masks<COLUMN##_t>{column_starts, value_starts, counts, columns, values, m, k, depth, tiles}, b, out, \
+         n, chunks, chunk_count, packed, partial, partial_floats, threads);                                   \
+  }
+
+SPMM(float, uint16)
+SPMM(float, int32)
+SPMM(bfloat16, uint16)
+SPMM(bfloat16, int32)
+
+extern "C" int lanes() { return WIDE; }
+
+// Columns at a time; whether they are packed; columns computed for n, those that two registers meet counted twice.
+extern "C" int widest_panel() { return MOST_VECTORS * WIDE; }
+extern "C" int packs(std::int64_t n) { return Cut(n).packs(n); }
+extern "C" std::int64_t computed(std::int64_t n) {
+  const Cut cut(n);
+  return std::int64_t(cut.vectors) * cut.lanes;
+}

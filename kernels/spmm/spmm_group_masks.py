@@ -1,0 +1,133 @@
+"""Groups of any shape in C++: rows in fours, which load a row of `b` once where several have a nonzero.
+
+In four rows of an unstructured matrix that is half full, a column that is met at all is met by two of them. Sorted
+by which, each of the fifteen sets of rows has a loop of its own, without a branch or a zero in it, and needs
+two thirds of the loads of compressed rows.
+
+Bad at: few nonzeros, whose columns few rows share, and which it refuses below a limit; large matrices, whose
+many short loops a branch predictor cannot learn, as it does those of small ones; fewer than 8 columns, which it
+refuses; bfloat16 where the dense product has instructions of its own.
+"""
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from suite import native
+from suite.formats.bsr import SMALL, units
+from suite.formats.groups import FOUR, count_masks, even, masks, whole
+from suite.kernel import Prepared, Refused, kernel
+
+LEAST = 8  # columns, as in the source
+ALONE = 0.95  # columns of four rows over nonzeros, from which on there is hardly any sharing
+L1, L2 = 2**13, 2**18  # numbers of b that stay there, beside the rest: 32 KiB and 1 MiB
+LEARNED = 2**10  # segments whose loops a branch predictor learns
+SEGMENT = 64  # columns of a strip within a tile that pay for fetching and storing its sums
+LONG = 192  # the same, where its loops end with a surprise
+MOST_PARTIAL = 2**15  # numbers that a chunk's sums take between tiles: 128 KiB, and stay in L2
+SHARE = 8  # units of work a thread, so that the last to finish is not long alone
+STRIP = 16  # what a strip costs beside its columns, counted in columns
+
+
+def refuse(case, device):
+    m, k, n, pattern = case["m"], case["k"], case["n"], case.pattern
+    reasons = native.missing()
+    if n < LEAST:
+        reasons.append(f"needs n of {LEAST} at least, got {n}")
+    if not case.data and m * k > SMALL and (met := units(pattern, FOUR, 1)):
+        density = pattern.count(m, k) / (m * k)
+        alone = (1 - (1 - density) ** met) / (FOUR * density) if density else 0
+        if alone > ALONE:
+            reasons.append(lonely(alone))
+    return reasons
+
+
+def lonely(alone):
+    return f"needs rows that share columns: four of them would have {alone:.0%} as many as nonzeros"
+
+
+def depth_of(a, columns, width):
+    """Columns of a tile, of which `width` of b are worked on at a time, given the columns of all strips.
+
+    Few enough for the slice to stay in L1, if the strips then have many columns in it.
+    """
+    m, k = a.shape
+    strips, depth = whole(m, FOUR), L1 // width
+    while depth < k:
+        segments = strips * whole(k, depth)
+        if columns >= segments * (SEGMENT if segments <= LEARNED else LONG):
+            break
+        depth *= 2
+    return even(k, min(depth, L2 // width))
+
+
+def chunks_of(held, panels, most, threads):
+    """Where runs of strips of about equal work begin, and the end."""
+    columns = held.column_starts.numpy().astype(np.int64)
+    work = np.diff(columns).reshape(held.tiles, held.strips).sum(0) + STRIP
+    shares = np.linspace(0, work.sum(), min(held.strips, whole(SHARE * threads, panels)) + 1)
+    edges = np.searchsorted(np.cumsum(work), shares[1:-1])
+    return np.unique(np.concatenate((edges, np.arange(0, held.strips, most), [0, held.strips])))
+
+
+def prepare(a, b, library):
+    (m, k), n = a.shape, b.shape[1]
+    threads = torch.get_num_threads()
+    columns = count_masks(a)
+    if columns > ALONE * a.nonzeros and m * k > SMALL:
+        raise Refused(lonely(columns / a.nonzeros))
+    widest, computed = library.widest_panel(), library.computed(n)
+    held = masks(a, depth_of(a, columns, min(computed, widest)))
+    values = held.values.float()
+    sums = FOUR * widest
+    most = max(1, MOST_PARTIAL // sums) if held.tiles > 1 else held.strips
+    chunks = torch.from_numpy(chunks_of(held, whole(n, widest), most, threads))
+    packs = b.dtype != torch.float32 or library.packs(n)
+    packed = torch.empty(threads * k * widest if packs else 0)
+    room = int(chunks.diff().max()) * sums if held.tiles > 1 else 0
+    partial = torch.empty(threads * room)
+    out = torch.empty(m, n, dtype=b.dtype)
+    number = "float" if b.dtype == torch.float32 else "bfloat16"
+    column = "uint16" if held.columns.dtype == torch.uint16 else "int32"
+    multiply = library[f"spmm_{number}_{column}"]
+    multiply.restype = None
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    index = (held.column_starts, held.value_starts, held.counts, held.columns)
+    before = [pointer(x.data_ptr()) for x in (*index, values)]
+    after = [
+        pointer(out.data_ptr()),
+        *map(size, (m, k, n, held.depth, held.tiles)),
+        pointer(chunks.data_ptr()),
+        size(len(chunks) - 1),
+        pointer(packed.data_ptr()),
+        pointer(partial.data_ptr()),
+        size(room),
+        ctypes.c_int(threads),
+    ]
+
+    def run(b):
+        multiply(*before, pointer(b.data_ptr()), *after)
+        return out
+
+    return Prepared(
+        run,
+        executed=2 * a.nonzeros * computed,
+        values=values.nbytes,
+        metadata=held.metadata_bytes + chunks.nbytes,
+        holds=(*index, values, chunks, packed, partial, out),
+        note={"algorithm": f"{held.depth}x{widest}", "tiles": held.tiles, "lanes": library.lanes()},
+    )
+
+
+@kernel(
+    op="spmm",
+    on="cpu",
+    dtypes=("float32", "bfloat16"),
+    refuse=refuse,
+    ids=("fast-sparse-convnets", "sparsebytenn"),
+)
+def spmm_group_masks(a, b):
+    """Strips of four rows, sorted by which of them a column meets, in C++."""
+    return prepare(a, b, native.load(Path(__file__).with_suffix(".cpp")))
