@@ -16,6 +16,7 @@ from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
 from suite.patterns.fan_in import FanIn
 from suite.patterns.given import Given
+from suite.patterns.grouped_n_of_m import GroupedNofM
 from suite.patterns.n_of_m import NofM
 from suite.patterns.planted import Planted
 from suite.patterns.positions import choose, pick
@@ -35,6 +36,9 @@ n_of_m = st.integers(2, 40).flatmap(lambda m: st.builds(NofM, st.integers(1, m -
 v_n_of_m = st.integers(1, 40).flatmap(
     lambda m: st.builds(VNofM, st.integers(1, 40), st.integers(1, min(4, m)), st.just(m))
 )
+grouped = st.integers(2, 8).flatmap(
+    lambda m: st.builds(GroupedNofM, st.integers(1, m - 1), st.just(m), st.integers(1, 5))
+)
 KINDS = {
     Unstructured: st.builds(Unstructured, sparsities),
     FanIn: st.builds(FanIn, sparsities),
@@ -42,6 +46,7 @@ KINDS = {
     Rmat: st.builds(Rmat, sparsities),
     NofM: n_of_m,
     VNofM: v_n_of_m,
+    GroupedNofM: grouped,
     Block: st.builds(Block, blocks, blocks, sparsities),
     Planted: st.builds(Planted, blocks, blocks, sparsities),
     Butterfly: st.builds(Butterfly, blocks),
@@ -50,6 +55,13 @@ KINDS = {
 patterns = st.one_of(*KINDS.values())
 
 FIXED = (Banded, Butterfly, Stencil)  # nothing in them is random
+
+
+def fitting(pattern: Pattern, m: int, k: int) -> int:
+    """Columns that the pattern can have beside so many rows."""
+    if isinstance(pattern, GroupedNofM):
+        return k * pattern.m
+    return m if isinstance(pattern, Stencil) else k
 
 
 def mask(pattern: Pattern, m: int, k: int, seed: int = 0) -> np.ndarray:
@@ -74,7 +86,7 @@ def test_every_pattern_is_tried_here() -> None:
 @given(patterns, sides, sides, seeds)
 @settings(max_examples=400, deadline=None)
 def test_counts_are_exact_and_rows_are_in_order(pattern: Pattern, m: int, k: int, seed: int) -> None:
-    k = m if isinstance(pattern, Stencil) else k
+    k = fitting(pattern, m, k)
     assert pattern.faults(m, k) == []
     found = mask(pattern, m, k, seed)
     assert found.sum() == pattern.count(m, k)
@@ -84,7 +96,8 @@ def test_counts_are_exact_and_rows_are_in_order(pattern: Pattern, m: int, k: int
 
 @pytest.mark.parametrize("cls", [cls for cls in KINDS if cls not in FIXED])
 def test_another_seed_is_another_mask(cls: type) -> None:
-    parameters = {NofM: (2, 4), VNofM: (16, 2, 8), Block: (4, 8, 0.5), Planted: (4, 8, 0.5)}
+    parameters = {NofM: (2, 4), VNofM: (16, 2, 8), GroupedNofM: (2, 4, 8)}
+    parameters |= {Block: (4, 8, 0.5), Planted: (4, 8, 0.5)}
     pattern = cls(*parameters.get(cls, (0.5,)))
     assert len({mask(pattern, 64, 64, seed).tobytes() for seed in range(8)}) == 8
 
@@ -156,6 +169,20 @@ def test_every_group_keeps_n_of_m(pattern: NofM, m: int, k: int, seed: int) -> N
     for first in range(0, k, pattern.m):
         group = found[:, first : first + pattern.m]
         assert (group.sum(1) == min(pattern.n, group.shape[1])).all()
+
+
+@given(grouped, sides, st.integers(1, 9), seeds)
+@settings(deadline=None)
+def test_every_placement_is_used_equally_often(pattern: GroupedNofM, m: int, groups: int, seed: int) -> None:
+    """By G rows in a whole chunk, in a shorter one by equally many, give or take one."""
+    found = mask(pattern, m, groups * pattern.m, seed).reshape(m, groups, pattern.m)
+    assert (found.sum(2) == pattern.n).all()
+    used = found @ (1 << np.arange(pattern.m))
+    for first in range(0, m, pattern.rows):
+        for chunk in used[first : first + pattern.rows].T:
+            _, times = np.unique(chunk, return_counts=True)
+            whole = len(chunk) == pattern.rows
+            assert set(times) == {pattern.g} if whole else times.max() - times.min() <= 1
 
 
 @given(v_n_of_m, sides, sides, seeds)

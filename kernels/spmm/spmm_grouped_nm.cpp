@@ -1,0 +1,204 @@
+// out[m, n] = a @ b, with a in sorted rows (suite/formats/grouped.py), b and out row-major.
+//
+// Compiled for its N, M, G and PLACEMENTS, the columns of each in order. b is packed in panels of some columns. The rows of b
+// that a placement keeps are in registers while all rows of a chunk that use it pass, whose sums stay in L1.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int WIDE = 16;  // numbers of a register
+constexpr int REGISTERS = 24;
+#else
+constexpr int WIDE = 8;
+constexpr int REGISTERS = 12;
+#endif
+// Registers that a row of a panel fills: its sums and N rows of b fit, and a chunk's sums stay in L1.
+constexpr int MOST = 4 * (N + 1) <= REGISTERS ? 4 : 2 * (N + 1) <= REGISTERS ? 2 : 1;
+
+constexpr int ORDER[][N] = {PLACEMENTS};
+constexpr int COUNT = sizeof ORDER / sizeof ORDER[0];
+constexpr std::int64_t CHUNK = COUNT * G;  // rows
+
+using Row = std::conditional_t<CHUNK <= 256, std::uint8_t, std::uint16_t>;
+
+// Where in registers the columns of each placement are: a column stays where the placement before had it.
+struct Seats {
+  int column[COUNT][N];  // of each seat
+  int value[COUNT][N];   // which of the placement's values meets it
+};
+
+constexpr bool has(const int (&columns)[N], int column) {
+  for (int one : columns)
+    if (one == column) return true;
+  return false;
+}
+
+constexpr Seats seated() {
+  Seats made{};
+  for (int p = 0; p < COUNT; ++p)
+    for (int v = 0; v < N; ++v) {
+      int seat = v;
+      if (p > 0) {
+        seat = 0;
+        const bool stays = has(made.column[p - 1], ORDER[p][v]);
+        while (stays ? made.column[p - 1][seat] != ORDER[p][v] : has(ORDER[p], made.column[p - 1][seat])) ++seat;
+      }
+      made.column[p][seat] = ORDER[p][v];
+      made.value[p][seat] = v;
+    }
+  return made;
+}
+
+constexpr Seats SEATS = seated();
+
+typedef float Floats __attribute__((vector_size(WIDE * 4)));
+
+inline Floats load(const float* from) {
+  Floats value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+inline void store(Floats value, float* to) { std::memcpy(to, &value, sizeof value); }
+
+struct Grouped {
+  const float* values;
+  const Row* rows;
+  std::int64_t m, groups;
+};
+
+#define INLINE __attribute__((always_inline))
+
+// f(0), f(1), ... as constants.
+template <class F, int... I>
+INLINE inline void each(F f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>()), ...);
+}
+
+template <int COUNT, class F>
+INLINE inline void each(F f) {
+  each(f, std::make_integer_sequence<int, COUNT>());
+}
+
+// sum += values * rows of b.
+template <int V>
+INLINE inline void add(const float* values, const int (&of)[N], const Floats (&b)[N][V], float* sum) {
+  Floats total[V];
+  each<V>([&](auto v) INLINE { total[v] = load(sum + v * WIDE); });
+  each<N>([&](auto s) INLINE { 
+    const float value = values[of[s]];
+    each<V>([&](auto v) INLINE { total[v] += value * b[s][v]; }); });
+  each<V>([&](auto v) INLINE { store(total[v], sum + v * WIDE); });
+}
+
+template <int V>
+INLINE inline void fetch(const float* b, int column, Floats (&seat)[V]) {
+  each<V>([&](auto v) INLINE { seat[v] = load(b + column * V * WIDE + v * WIDE); });
+}
+
+// One group of a whole chunk: every placement in turn.
+template <int V>
+void whole(const float* values, const Row* rows, const float* b, float* sums) {
+  Floats seats[N][V];
+  each<COUNT>([&](auto p) INLINE {
+    each<N>([&](auto s) INLINE {
+      if constexpr (p == 0 || SEATS.column[p][s] != SEATS.column[p > 0 ? p - 1 : 0][s]) fetch(b, SEATS.column[p][s], seats[s]);
+    });
+    for (int at = p * G; at < (p + 1) * G; ++at)
+      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * WIDE);
+  });
+}
+
+// One group of a last, shorter chunk, whose placements have unlike numbers of rows.
+template <int V>
+void shorter(const float* values, const Row* rows, std::int64_t size, const float* b, float* sums) {
+  Floats seats[N][V];
+  for (int p = 0; p < COUNT; ++p) {
+    for (int s = 0; s < N; ++s) fetch(b, SEATS.column[p][s], seats[s]);
+    for (std::int64_t at = p * size / COUNT; at < (p + 1) * size / COUNT; ++at)
+      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * WIDE);
+  }
+}
+
+// A chunk times one panel.
+template <int V>
+void multiply(const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out, std::int64_t n,
+              int width) {
+  constexpr int STRIDE = V * WIDE;
+  const std::int64_t size = std::min(CHUNK, a.m - first);
+  std::fill(sums, sums + size * STRIDE, 0.0f);
+  const float* values = a.values + first * a.groups * N;
+  const Row* rows = a.rows + first * a.groups;
+  for (std::int64_t at = 0; at < a.groups; ++at, values += size * N, rows += size) {
+    const float* b = panel + at * M * STRIDE;
+    if (size == CHUNK)
+      whole<V>(values, rows, b, sums);
+    else
+      shorter<V>(values, rows, size, b, sums);
+  }
+  for (std::int64_t row = 0; row < size; ++row)
+    std::memcpy(out + (first + row) * n, sums + row * STRIDE, width * sizeof(float));
+}
+
+template <int V>
+void widest(int registers, const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out,
+            std::int64_t n, int width) {
+  if (registers == V)
+    multiply<V>(a, first, panel, sums, out, n, width);
+  else if constexpr (V > 1)
+    widest<V - 1>(registers, a, first, panel, sums, out, n, width);
+}
+
+int registers_of(std::int64_t width) { return int((width + WIDE - 1) / WIDE); }
+
+constexpr std::int64_t PANEL = MOST * WIDE;
+
+// One row of b into all panels.
+void pack(const float* row, std::int64_t at, std::int64_t k, std::int64_t n, float* packed) {
+  for (std::int64_t column = 0; column < n; column += PANEL) {
+    const std::int64_t width = std::min(PANEL, n - column), stride = registers_of(width) * WIDE;
+    float* to = packed + column * k + at * stride;
+    std::memcpy(to, row + column, width * sizeof(float));
+    std::fill(to + width, to + stride, 0.0f);
+  }
+}
+
+}  // namespace
+
+extern "C" void multiply(const float* values, const Row* rows, const float* b, float* out, std::int64_t m,
+                         std::int64_t groups, std::int64_t n, float* packed, float* sums, int threads) {
+  const Grouped a{values, rows, m, groups};
+  const std::int64_t k = groups * M, panels = (n + PANEL - 1) / PANEL, chunks = (m + CHUNK - 1) / CHUNK;
+  const float* source = n == PANEL ? b : packed;  // then it is a panel already
+#pragma omp parallel num_threads(threads)
+  {
+    if (source == packed) {
+#pragma omp for schedule(static)
+      for (std::int64_t row = 0; row < k; ++row) pack(b + row * n, row, k, n, packed);
+    }
+#ifdef _OPENMP
+    float* own = sums + omp_get_thread_num() * CHUNK * PANEL;
+#else
+    float* own = sums;
+#endif
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t unit = 0; unit < panels * chunks; ++unit) {
+      const std::int64_t column = unit / chunks * PANEL, first = unit % chunks * CHUNK;
+      const int width = int(std::min(PANEL, n - column));
+      widest<MOST>(registers_of(width), a, first, source + column * k, own, out + column, n, width);
+    }
+  }
+}
+
+extern "C" int panel() { return PANEL; }
+extern "C" int stride(int width) { return registers_of(width) * WIDE; }
