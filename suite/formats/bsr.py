@@ -16,6 +16,7 @@ from suite.formats.dense import MOST, gib
 from suite.kernel import Refused
 from suite.pattern import Pattern
 from suite.patterns.block import Block
+from suite.patterns.butterfly import Butterfly
 from suite.patterns.fan_in import FanIn
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
@@ -82,6 +83,29 @@ def bsr(a: Sparse, height: int, width: int) -> Bsr:
     )
 
 
+def split(a: Sparse, height: int, width: int, least: int) -> tuple[Sparse, Sparse]:
+    """The nonzeros in blocks that hold at least so many of them, and the others."""
+    rows = np.repeat(np.arange(a.shape[0], dtype=np.int64), a.row_lengths.numpy())
+    numbers = rows // height * (whole(a.shape[1], width) // width) + a.columns.numpy() // width
+    if least <= 1:
+        kept = np.ones(len(numbers), bool)
+    else:
+        ordered = np.sort(numbers)
+        firsts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        enough = np.diff(firsts, append=len(ordered)) >= least
+        blocks = ordered[firsts]
+        kept = enough[np.searchsorted(blocks, numbers)]
+    return only(a, rows, kept), only(a, rows, ~kept)
+
+
+def only(a: Sparse, rows: np.ndarray, kept: np.ndarray) -> Sparse:
+    """The nonzeros where `kept` is true; `rows` says in which row each stands."""
+    starts = np.searchsorted(rows[kept], np.arange(a.shape[0] + 1))
+    return from_positions(
+        starts, a.columns.numpy()[kept], a.values[torch.from_numpy(kept)], a.shape, a.pattern
+    )
+
+
 def unbsr(held: Bsr, pattern: Pattern) -> Sparse:
     """The matrix that was put into blocks; of its zeros only those with a sign are stored positions."""
     height, width = held.values.shape[1:]
@@ -96,42 +120,66 @@ def unbsr(held: Bsr, pattern: Pattern) -> Sparse:
     return from_positions(starts, columns[order], values, held.shape, pattern)
 
 
-def block_of(pattern: Pattern, square: bool = False) -> tuple[int, int]:
-    """The block shape that suits a pattern: its own if it has one, else a usual one."""
-    if isinstance(pattern, Block) and (not square or pattern.rows == pattern.columns):
+def own(pattern: Pattern) -> tuple[int, int] | None:
+    """The shape of a pattern's own blocks, if it has any."""
+    if isinstance(pattern, Block):
         return pattern.rows, pattern.columns
-    return USUAL
+    return (pattern.size, pattern.size) if isinstance(pattern, Butterfly) else None
 
 
-def unfit(case: Case, _: Device | None = None, square: bool = False) -> list[str]:
+def block_of(pattern: Pattern, square: bool = False, tile: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """The block shape that suits a pattern: its own if it has one, else a usual one; of whole tiles."""
+    height, width = own(pattern) or USUAL
+    if (square and height != width) or height % tile[0] or width % tile[1]:
+        height, width = USUAL
+    return whole(height, tile[0]), whole(width, tile[1])
+
+
+def unfit(
+    case: Case, _: Device | None = None, square: bool = False, tile: tuple[int, int] = (1, 1)
+) -> list[str]:
     """What can be said against blocks before the operand is there: they fill up, or take too much memory."""
     m, k, pattern = case["m"], case["k"], case.pattern
     if case.data:
         return []  # `bsr` looks at the matrix itself
-    height, width = block_of(pattern, square)
+    height, width = block_of(pattern, square, tile)
+    if reasons := fills_up(case, height, width):
+        return reasons
     alone, every = pattern.count(m, k), whole(m, height) * whole(k, width)
-    touched = units(pattern, height, width)
-    if touched and 0 < alone < m * k:
-        filled = every * (1 - (1 - alone / (m * k)) ** touched)
-        if filled / every > MOST_OF_ALL > alone / filled and every > SMALL:
-            return [
-                f"blocks of {height}x{width} would be {alone / filled:.0%} full: "
-                f"{pattern} leaves {1 - filled / every:.0%} of them out"
-            ]
-        every = filled
-    own = isinstance(pattern, Block) and (pattern.rows, pattern.columns) == (height, width)
-    size = min(every, alone if own else alone * height * width)
+    held = every * (share_met(pattern, m, k, height, width) or 1)
+    size = min(held, alone if own(pattern) == (height, width) else alone * height * width)
     return over_limit(height, width, int(size) * case.torch_dtype.itemsize)
 
 
-def units(pattern: Pattern, height: int, width: int) -> float:
-    """How many of a pattern's units, kept or dropped each for itself, a block meets; 0 where none are so.
+def fills_up(case: Case, height: int, width: int) -> list[str]:
+    """The complaint that most blocks would hold a nonzero, and few nonzeros fill them."""
+    m, k, pattern = case["m"], case["k"], case.pattern
+    share = None if case.data else share_met(pattern, m, k, height, width)
+    every = whole(m, height) * whole(k, width)
+    if not share or every <= SMALL:
+        return []
+    full = pattern.count(m, k) / (every * share)
+    if not share > MOST_OF_ALL > full:
+        return []
+    return [
+        f"blocks of {height}x{width} would be {full:.0%} full: {pattern} leaves {1 - share:.0%} of them out"
+    ]
 
-    The block law: with so many units, a block is empty with chance (1 - density)^units.
+
+def share_met(pattern: Pattern, m: int, k: int, height: int, width: int) -> float | None:
+    """The share of blocks that hold a nonzero, by the block law; None where it does not hold.
+
+    Of so many units, each kept or dropped for itself, none is kept with chance (1 - density)^units.
     """
+    density, touched = pattern.count(m, k) / (m * k), units(pattern, height, width)
+    return 1 - (1 - density) ** touched if touched and 0 < density < 1 else None
+
+
+def units(pattern: Pattern, height: int, width: int) -> float:
+    """How many of a pattern's units, kept or dropped each for itself, a block meets; 0 where none are so."""
     if isinstance(pattern, SCATTERED):
         return height * width
-    if isinstance(pattern, Block) and (pattern.rows, pattern.columns) != (height, width):
+    if isinstance(pattern, Block) and own(pattern) != (height, width):
         return met(height, pattern.rows) * met(width, pattern.columns)
     return 0
 

@@ -1,0 +1,337 @@
+// out[m, n] = a @ b, with a in blocks and b, out row-major.
+//
+// b is packed, slab by slab, in panels of up to three registers; the slab stays in L2 while all blocks of a that
+// meet it are multiplied. ROWS rows of a times a panel are summed in registers over a whole row of blocks.
+//
+// A unit is what one lane multiplies at a time: a float, or, where the processor has an instruction for it, a pair
+// of bfloat16 numbers that stand next to each other along k.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+// All that does not change from call to call; the Python beside this file has the same fields. Rows and columns
+// of a may stand in another order than those of out and b. Blocks, and the single units that are in none, are
+// sorted by tile of k, then by row.
+struct Plan {
+  const std::int32_t* starts;          // [tiles * block_rows + 1]
+  const std::int32_t* columns;         // [blocks] first unit, counted from the tile's
+  const void* values;                  // [units] ROWS rows of a row of blocks, unit by unit, then the next ROWS
+  const std::int32_t* single_starts;   // [tiles * block_rows * height + 1]
+  const std::int32_t* single_columns;  // [singles] counted from the tile's first unit
+  const void* singles;                 // [singles]
+  const std::int32_t* row_order;       // [block_rows * height] row of out; -1 is padding
+  const std::int32_t* column_order;    // [units * numbers of a unit] row of b; -1 is padding
+  const std::int64_t* chunks;          // [chunk_count + 1] runs of rows of blocks of about equal work
+  void* packed;                        // [depth, slab] units; one for each thread if they work alone
+  float* partial;                      // [block_rows * height, slab] likewise, if there are several tiles
+  std::int64_t block_rows, height, width, units, depth, tiles, n, slab, chunk_count, threads, alone, lanes;
+
+  std::int64_t deep(std::int64_t tile) const { return std::min(depth, units - tile * depth); }
+};
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int WIDEST = 16, ROWS = 8;  // with three registers of b: 24 sums, and one of a
+#elif defined(__AVX__)
+constexpr int WIDEST = 8, ROWS = 4;  // 12 sums
+#else
+constexpr int WIDEST = 4, ROWS = 4;
+#endif
+constexpr int MOST = 3;            // registers of a panel
+constexpr int AHEAD = 128 * ROWS;  // units of a fetched before their use; what streams by itself comes too late
+constexpr int ROWS_AHEAD = 16;     // of b while packing
+
+template <int LANES>
+struct Lanes {
+  typedef float Vector __attribute__((vector_size(LANES * 4)));
+};
+template <int LANES>
+using Vector = typename Lanes<LANES>::Vector;
+
+struct bfloat16 {
+  std::uint16_t bits;
+};
+
+inline float widen(float value) { return value; }
+
+inline float widen(bfloat16 value) {
+  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, 4);
+  return wide;
+}
+
+inline void narrow(float value, float* out) { *out = value; }
+
+inline void narrow(float value, bfloat16* out) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+}
+
+template <int LANES>
+inline Vector<LANES> load(const void* from) {
+  Vector<LANES> value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+struct Single {
+  static constexpr int NUMBERS = 1;
+  float value;
+
+  template <class Vector>
+  static void add(Vector& sum, Single a, Vector b) {
+    sum += a.value * b;
+  }
+
+  template <class Number>
+  static void pack(const Number* const* rows, int count, Single* to) {
+    for (int j = 0; j < count; ++j) to[j].value = widen(rows[0][j]);
+  }
+};
+
+#ifdef __AVX512BF16__
+struct Pair {
+  static constexpr int NUMBERS = 2;
+  std::uint32_t both;
+
+  static void add(Vector<16>& sum, Pair a, Vector<16> b) {
+    sum = (Vector<16>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a.both), (__m512bh)b);
+  }
+  static void add(Vector<8>& sum, Pair a, Vector<8> b) {
+    sum = (Vector<8>)_mm256_dpbf16_ps((__m256)sum, (__m256bh)_mm256_set1_epi32(a.both), (__m256bh)b);
+  }
+  static void add(Vector<4>& sum, Pair a, Vector<4> b) {
+    sum = (Vector<4>)_mm_dpbf16_ps((__m128)sum, (__m128bh)_mm_set1_epi32(a.both), (__m128bh)b);
+  }
+
+  static void pack(const bfloat16* const* rows, int count, Pair* to) {
+    for (int j = 0; j < count; ++j) to[j].both = rows[0][j].bits | std::uint32_t(rows[1][j].bits) << 16;
+  }
+};
+using Half = Pair;
+#else
+using Half = Single;
+#endif
+
+// The panels of a slab: their widths differ by one register at most.
+template <int LANES>
+struct Panels {
+  std::int64_t count, least, wider;
+
+  explicit Panels(std::int64_t columns) {
+    const std::int64_t registers = (columns + LANES - 1) / LANES;
+    count = (registers + MOST - 1) / MOST, least = registers / count, wider = registers % count;
+  }
+  std::int64_t first(std::int64_t panel) const { return (panel * least + std::min(panel, wider)) * LANES; }
+  int width(std::int64_t panel) const { return int(least + (panel < wider)); }  // registers
+};
+
+// Blocks next to each other in a row of blocks: ROWS of their rows, times a panel.
+template <int LANES, int V, class Unit>
+inline void add_blocks(const Unit* a, const std::int32_t* columns, std::int64_t count, std::int64_t width,
+                       const Unit* panel, float* sums) {
+  Vector<LANES> sum[ROWS][V];
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < V; ++v) sum[r][v] = load<LANES>(sums + (r * V + v) * LANES);
+  for (std::int64_t at = 0; at < count; ++at) {
+    const Unit* b = panel + std::int64_t(columns[at]) * V * LANES;
+    for (std::int64_t unit = 0; unit < width; ++unit, a += ROWS, b += V * LANES) {
+      __builtin_prefetch(a + AHEAD);
+      Vector<LANES> row[V];
+      for (int v = 0; v < V; ++v) row[v] = load<LANES>(b + v * LANES);
+      for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < V; ++v) Unit::add(sum[r][v], a[r], row[v]);
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < V; ++v) std::memcpy(sums + (r * V + v) * LANES, &sum[r][v], sizeof sum[r][v]);
+}
+
+// Units of one row that are in no block. Two sums take turns, so that a long row does not wait for one.
+template <int LANES, int V, class Unit>
+inline void add_singles(const Unit* a, const std::int32_t* columns, std::int64_t count, const Unit* panel,
+                        float* sums) {
+  Vector<LANES> sum[2][V] = {};
+  for (int v = 0; v < V; ++v) sum[0][v] = load<LANES>(sums + v * LANES);
+  std::int64_t at = 0;
+  for (; at + 2 <= count; at += 2)
+    for (int s = 0; s < 2; ++s)
+      for (int v = 0; v < V; ++v)
+        Unit::add(sum[s][v], a[at + s], load<LANES>(panel + (std::int64_t(columns[at + s]) * V + v) * LANES));
+  for (; at < count; ++at)
+    for (int v = 0; v < V; ++v) Unit::add(sum[0][v], a[at], load<LANES>(panel + (std::int64_t(columns[at]) * V + v) * LANES));
+  for (int v = 0; v < V; ++v) {
+    sum[0][v] += sum[1][v];
+    std::memcpy(sums + v * LANES, &sum[0][v], sizeof sum[0][v]);
+  }
+}
+
+// A row of blocks times a panel, within a tile. What it meets of the panel is in L1 after its first ROWS rows.
+template <int LANES, int V, class Unit, class Number>
+void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row, const Unit* panel, float* partial,
+              Number* out, int columns) {
+  constexpr int WIDE = V * LANES;
+  const std::int64_t segment = tile * plan.block_rows + block_row;
+  const std::int64_t first = plan.starts[segment], count = plan.starts[segment + 1] - first;
+  const Unit* a = static_cast<const Unit*>(plan.values) + first * plan.height * plan.width;
+  const std::int32_t* single_starts = plan.single_starts + segment * plan.height;
+  for (std::int64_t r = 0; r < plan.height; r += ROWS, a += count * plan.width * ROWS) {
+    const std::int64_t row = block_row * plan.height + r;
+    float own[ROWS * WIDE];
+    float* sums = plan.tiles > 1 ? partial + row * WIDE : own;
+    if (tile == 0) std::memset(sums, 0, sizeof own);
+    if (count) add_blocks<LANES, V>(a, plan.columns + first, count, plan.width, panel, sums);
+    if (single_starts[r] < single_starts[r + ROWS])
+      for (int s = 0; s < ROWS; ++s) {
+        const std::int32_t at = single_starts[r + s];
+        add_singles<LANES, V>(static_cast<const Unit*>(plan.singles) + at, plan.single_columns + at,
+                       single_starts[r + s + 1] - at, panel, sums + s * WIDE);
+      }
+    if (tile + 1 < plan.tiles) continue;
+    for (int s = 0; s < ROWS; ++s) {
+      if (plan.row_order[row + s] < 0) continue;
+      Number* to = out + plan.row_order[row + s] * plan.n;
+      if (columns == WIDE)
+        for (int j = 0; j < WIDE; ++j) narrow(sums[s * WIDE + j], to + j);
+      else
+        for (int j = 0; j < columns; ++j) narrow(sums[s * WIDE + j], to + j);
+    }
+  }
+}
+
+// Some units along k of a panel, of which so many columns exist.
+template <int WIDE, class Unit, class Number>
+void pack(const Number* b, std::int64_t n, const std::int32_t* order, std::int64_t count, int columns, Unit* to) {
+  for (std::int64_t unit = 0; unit < count; ++unit, order += Unit::NUMBERS, to += WIDE) {
+    Number rows[Unit::NUMBERS][WIDE] = {};
+    const Number* from[Unit::NUMBERS];
+    for (int i = 0; i < Unit::NUMBERS; ++i) {
+      from[i] = order[i] < 0 ? rows[i] : b + order[i] * n;
+      if (columns < WIDE && order[i] >= 0) {
+        std::copy_n(from[i], columns, rows[i]);
+        from[i] = rows[i];
+      }
+    }
+    Unit::pack(from, WIDE, to);
+  }
+}
+
+// Of one slab and tile, some units along k: a few at a time, so that what is fetched of b's rows serves all panels.
+template <int LANES, class Unit, class Number>
+void pack(const Plan& plan, const Number* b, std::int64_t tile, std::int64_t from, std::int64_t to,
+          std::int64_t column, std::int64_t columns, Unit* packed) {
+  constexpr int NUMBERS = Unit::NUMBERS;
+  const Panels<LANES> panels(columns);
+  const std::int64_t deep = plan.deep(tile);
+  for (std::int64_t unit = from; unit < to; unit += ROWS_AHEAD) {
+    const std::int32_t* order = plan.column_order + (tile * plan.depth + unit) * NUMBERS;
+    for (std::int64_t i = ROWS_AHEAD * NUMBERS; i < std::min<std::int64_t>(2 * ROWS_AHEAD, deep - unit) * NUMBERS; ++i)
+      for (std::int64_t j = 0; j < columns && order[i] >= 0; j += 64 / sizeof(Number))
+        __builtin_prefetch(b + order[i] * plan.n + column + j);
+    const std::int64_t count = std::min<std::int64_t>(ROWS_AHEAD, to - unit);
+    for (std::int64_t panel = 0; panel < panels.count; ++panel) {
+      const std::int64_t first = panels.first(panel), wide = panels.width(panel) * LANES;
+      const int there = int(std::min(wide, columns - first));
+      const Number* rows = b + column + first;
+      Unit* here = packed + first * deep + unit * wide;
+      switch (panels.width(panel)) {
+        case 1: pack<LANES>(rows, plan.n, order, count, there, here); break;
+        case 2: pack<2 * LANES>(rows, plan.n, order, count, there, here); break;
+        case 3: pack<3 * LANES>(rows, plan.n, order, count, there, here);
+      }
+    }
+  }
+}
+
+// Of one slab and tile, some rows of blocks.
+template <int LANES, class Unit, class Number>
+void multiply(const Plan& plan, std::int64_t tile, std::int64_t from, std::int64_t to, std::int64_t columns,
+              const Unit* packed, float* partial, Number* out) {
+  const Panels<LANES> panels(columns);
+  for (std::int64_t row = from; row < to; ++row)
+    for (std::int64_t panel = 0; panel < panels.count; ++panel) {
+      const std::int64_t first = panels.first(panel);
+      const int width = int(std::min<std::int64_t>(panels.width(panel) * LANES, columns - first));
+      const Unit* b = packed + first * plan.deep(tile);
+      float* sums = partial + first * plan.block_rows * plan.height;
+      switch (panels.width(panel)) {
+        case 1: multiply<LANES, 1>(plan, tile, row, b, sums, out + first, width); break;
+        case 2: multiply<LANES, 2>(plan, tile, row, b, sums, out + first, width); break;
+        case 3: multiply<LANES, 3>(plan, tile, row, b, sums, out + first, width);
+      }
+    }
+}
+
+// Alone, each thread packs slabs for itself; else all pack one slab after the other, and share its rows.
+template <int LANES, class Unit, class Number>
+void spmm(const Plan& plan, const Number* b, Number* out) {
+  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab, whole = (plan.slab + LANES - 1) / LANES * LANES;
+#pragma omp parallel num_threads(plan.threads)
+  {
+#ifdef _OPENMP
+    const std::int64_t thread = plan.alone ? omp_get_thread_num() : 0;
+#else
+    const std::int64_t thread = 0;
+#endif
+    Unit* packed = static_cast<Unit*>(plan.packed) + thread * plan.depth * whole;
+    float* partial = plan.partial + thread * plan.block_rows * plan.height * whole;
+    if (plan.alone) {
+#pragma omp for schedule(static)
+      for (std::int64_t slab = 0; slab < slabs; ++slab) {
+        const std::int64_t column = slab * plan.slab, columns = std::min(plan.slab, plan.n - column);
+        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
+          pack<LANES>(plan, b, tile, 0, plan.deep(tile), column, columns, packed);
+          multiply<LANES>(plan, tile, 0, plan.block_rows, columns, packed, partial, out + column);
+        }
+      }
+    } else {
+      for (std::int64_t column = 0; column < plan.n; column += plan.slab) {
+        const std::int64_t columns = std::min(plan.slab, plan.n - column);
+        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
+#pragma omp for schedule(static)
+          for (std::int64_t part = 0; part < plan.threads; ++part)
+            pack<LANES>(plan, b, tile, plan.deep(tile) * part / plan.threads, plan.deep(tile) * (part + 1) / plan.threads,
+                 column, columns, packed);
+#pragma omp for schedule(dynamic, 1)
+          for (std::int64_t chunk = 0; chunk < plan.chunk_count; ++chunk)
+            multiply<LANES>(plan, tile, plan.chunks[chunk], plan.chunks[chunk + 1], columns, packed, partial, out + column);
+        }
+      }
+    }
+  }
+}
+
+template <class Unit, class Number>
+void by_lanes(const Plan& plan, const Number* b, Number* out) {
+  switch (plan.lanes) {
+    case 4: return spmm<4, Unit>(plan, b, out);
+    case 8: return spmm<std::min(8, WIDEST), Unit>(plan, b, out);
+    default: spmm<WIDEST, Unit>(plan, b, out);
+  }
+}
+
+}  // namespace
+
+extern "C" void spmm_float32(const Plan* plan, const float* b, float* out) { by_lanes<Single>(*plan, b, out); }
+
+extern "C" void spmm_bfloat16(const Plan* plan, const bfloat16* b, bfloat16* out) {
+  by_lanes<Half>(*plan, b, out);
+}
+
+// Lanes of the registers for so many columns.
+extern "C" int lanes(int n) { return std::min(n <= 4 ? 4 : n <= 8 ? 8 : 16, WIDEST); }
+extern "C" int rows() { return ROWS; }
+extern "C" int bfloat16s() { return Half::NUMBERS; }  // in a unit

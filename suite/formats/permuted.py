@@ -1,0 +1,126 @@
+"""Permuted: rows and columns in an order that gathers the nonzeros in few blocks.
+
+Rows that meet much the same columns become neighbours, then columns that meet much the same groups of rows. The
+first step looks at single columns: while columns are shuffled, blocks of them say nothing. Where columns stand
+in a meaningful order already, as in a mesh, rows are grouped by the blocks of columns they meet and columns stay.
+The better of both is taken, or the order as it was if neither is better.
+
+To permute for dense blocks is the idea of Okanovic et al., "High Performance Unstructured SpMM Computation Using
+Tensor Cores", SC 2024. Rows are grouped by MinHash instead of comparing them with each other, so time grows with
+the nonzeros. Bad at: uniformly random matrices, no two rows of which are alike.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from suite import native
+from suite.kernel import Refused
+from suite.sparse import INT32_MOST, Sparse, from_positions
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Which row and which column of a matrix stands at each place: int32[m] and int32[k]."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    blocks: int  # blocks that hold a nonzero in this order
+    before: int  # and in the order in which the matrix came
+
+
+def gathered(a: Sparse, height: int, width: int, seed: int = 0) -> Order:
+    """An order in which few blocks of height x width hold all nonzeros; never more than before."""
+    m, k = a.shape
+    if max(m, k) > INT32_MOST:
+        raise Refused(f"a side of {max(m, k)}; rows and columns are counted to {INT32_MOST}")
+    rows, columns = np.arange(m, dtype=np.int32), np.arange(k, dtype=np.int32)
+    if not a.nonzeros:
+        return Order(rows, columns, 0, 0)
+    positions = a.starts.numpy().astype(np.int64), a.columns.numpy()
+    before = count(*positions, rows, groups(columns, width), height)
+    best = Order(rows, columns, before, before)
+    least = -(-a.nonzeros // (height * width))
+
+    def better(best: Order, rows: np.ndarray, columns: np.ndarray) -> Order:
+        blocks = count(*positions, rows, groups(columns, width), height)
+        return Order(rows, columns, blocks, before) if blocks < best.blocks else best
+
+    if best.blocks > least:
+        alike = clustered(*positions, None, height, seed)
+        met = transposed(*positions, alike, k, height)
+        best = better(best, alike, clustered(*met, None, width, seed))
+    if best.blocks > least:
+        best = better(best, clustered(*positions, groups(columns, width), height, seed), columns)
+    return best
+
+
+def groups(order: np.ndarray, size: int) -> np.ndarray:
+    """Of each row or column, in which group of `size` it stands: int32."""
+    made = np.empty(len(order), np.int32)
+    made[order] = np.arange(len(order), dtype=np.int32) // size
+    return made
+
+
+def clustered(
+    starts: np.ndarray, columns: np.ndarray, labels: np.ndarray | None, size: int, seed: int
+) -> np.ndarray:
+    """An order of the rows in which groups of `size` meet much the same columns, or labels of columns."""
+    order = np.empty(len(starts) - 1, np.int32)
+    call("cluster", starts, columns, labels, len(order), size, seed, torch.get_num_threads(), order)
+    return order
+
+
+def count(starts: np.ndarray, columns: np.ndarray, rows: np.ndarray, labels: np.ndarray, height: int) -> int:
+    """Blocks that hold a nonzero: of `height` rows in this order, and of columns with the same label."""
+    most = int(labels.max()) + 1
+    return call("count", starts, columns, rows, labels, len(rows), most, height, torch.get_num_threads())
+
+
+def transposed(
+    starts: np.ndarray, columns: np.ndarray, rows: np.ndarray, k: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each column, which groups of `height` rows it meets, as compressed rows; some of them twice."""
+    ends, met = np.zeros(k + 1, np.int64), np.empty_like(columns)
+    call("transpose", starts, columns, rows, len(rows), k, height, ends, met)
+    return ends, met
+
+
+def permuted(a: Sparse, order: Order) -> Sparse:
+    """`a` in this order: its row i is row `order.rows[i]` of `a`, and so are columns."""
+    starts = a.starts.numpy().astype(np.int64)
+    to = np.concatenate(([0], np.cumsum(np.diff(starts)[order.rows])))
+    columns, stood = np.empty(a.nonzeros, np.int32), np.empty(a.nonzeros, np.int64)
+    places = groups(order.columns, 1)
+    threads = torch.get_num_threads()
+    call(
+        "permute", starts, a.columns.numpy(), order.rows, places, len(order.rows), threads, to, columns, stood
+    )
+    return from_positions(to, columns, a.values[torch.from_numpy(stood)], a.shape, a.pattern)
+
+
+def inverse(order: Order) -> Order:
+    """The order that undoes this one."""
+    return Order(groups(order.rows, 1), groups(order.columns, 1), order.before, order.blocks)
+
+
+def call(name: str, *arguments: Any) -> int:
+    """A function of the source beside this file; arrays go by address, numbers in 64 bits."""
+    passed = (ctypes.c_int64(x) if isinstance(x, int) else address(x) for x in arguments)
+    return library()[name](*passed)
+
+
+def address(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+@cache
+def library() -> ctypes.CDLL:
+    made = native.load(Path(__file__).with_suffix(".cpp"))
+    made.count.restype = ctypes.c_int64
+    return made
