@@ -13,10 +13,22 @@ from suite import native
 from suite.case import case
 from suite.conformance import Trial, cases_for, examine
 from suite.cpu.device import Cpu
-from suite.formats.groups import count_stretches, count_strip_groups, stretches, strips, unstretches, unstrips
+from suite.formats.groups import (
+    count_masks,
+    count_stretches,
+    count_strip_groups,
+    even,
+    masks,
+    stretches,
+    strips,
+    unmasks,
+    unstretches,
+    unstrips,
+)
 from suite.formats.rearranged import alike, inverse, stacked, with_columns, with_rows
 from suite.kernel import kernel
 from suite.kernels.spmm import spmm_group_dots as dots
+from suite.kernels.spmm import spmm_group_masks as fours
 from suite.kernels.spmm import spmm_group_rows as rows
 from suite.op import discover_parts, make_operands
 from suite.patterns.banded import Banded
@@ -28,6 +40,7 @@ from suite.sparse import Sparse, from_positions
 discover_parts()
 
 SIZES = st.integers(1, 40)
+WIDTHS = [8, 9, 15, 16, 17, 31, 33, 48, 49, 64, 80, 81, 97, 113, 200, 256]
 
 needs_compiler = pytest.mark.skipif(bool(native.missing()), reason="; ".join(native.missing()))
 
@@ -44,17 +57,27 @@ def matrices(draw):
     rng = np.random.default_rng(seed)
     mask = rng.random((m, k)) < draw(st.sampled_from((0.0, 0.1, 0.5, 1.0)))
     mask = mask[rng.integers(0, draw(st.integers(1, m)), m)]
-    rows, columns = mask.nonzero()
-    values = torch.from_numpy(rng.standard_normal(len(rows))).to(
+    values = torch.from_numpy(rng.standard_normal(mask.sum())).to(
         draw(st.sampled_from((torch.float32, torch.bfloat16)))
     )
     values[::5] = -0.0
-    starts = np.searchsorted(rows, np.arange(m + 1))
-    return from_positions(starts, columns, values, (m, k), Unstructured(0.5))
+    return from_mask(mask, values)
 
 
-def made(pattern, m, k, dtype="float32") -> Sparse:
-    return make_operands(case("spmm", pattern, dtype, m=m, k=k, n=1))[0]
+def from_mask(mask: np.ndarray, values: torch.Tensor) -> Sparse:
+    at, columns = mask.nonzero()
+    starts = np.searchsorted(at, np.arange(len(mask) + 1))
+    return from_positions(starts, columns, values, mask.shape, Unstructured(0.5))
+
+
+def mask_of(a: Sparse) -> np.ndarray:
+    mask = np.zeros(a.shape, bool)
+    mask[np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy()), a.columns.numpy()] = True
+    return mask
+
+
+def made(pattern, m, k) -> Sparse:
+    return make_operands(case("spmm", pattern, m=m, k=k, n=1))[0]
 
 
 def same(one: Sparse, other: Sparse) -> bool:
@@ -92,13 +115,37 @@ def test_stretches_lose_nothing(a, width):
     assert held.metadata_bytes == 2 * len(held.columns) + 4 * (a.shape[0] + 1)
 
 
+@settings(deadline=None)
+@given(matrices(), st.integers(1, 50))
+def test_masks_lose_nothing_and_fill_nothing_in(a, depth):
+    held = masks(a, depth)
+    assert same(unmasks(held, a.pattern), a)
+    assert len(held.columns) == held.counts.long().sum()
+    assert held.value_bytes == a.nonzeros * a.dtype.itemsize
+    segments = held.tiles * held.strips
+    assert held.metadata_bytes == 2 * len(held.columns) + 30 * segments + 8 * (segments + 1)
+    assert len(held.columns) == count_masks(a)
+
+
+def test_columns_are_sorted_by_the_rows_they_meet():
+    mask = np.array([[1, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 1, 1]], bool)
+    held = masks(from_mask(mask, torch.arange(8.0)), 4)
+    assert held.columns.tolist() == [0, 1, 2, 3]
+    counts = {at + 1: count for at, count in enumerate(held.counts[0].tolist()) if count}
+    assert counts == {0b0001: 1, 0b1000: 1, 0b1011: 2}
+    assert held.values.tolist() == [0, 5, 1, 3, 6, 2, 4, 7]
+
+
 def test_large_matrices_are_grouped_by_sorting_alike(monkeypatch):
     a = made(Block(4, 1, 0.7), 60, 33)
-    few = strips(a, 4, 16, np.arange(60)), stretches(a, 4)
+
+    def arrays() -> list[torch.Tensor]:
+        held = strips(a, 4, 16, np.arange(60)), stretches(a, 4), masks(a, 16)
+        return [x for one in held for x in vars(one).values() if isinstance(x, torch.Tensor)]
+
+    small = arrays()
     monkeypatch.setattr("suite.formats.groups.BITMAP", 0)
-    for one, other in zip(few, (strips(a, 4, 16, np.arange(60)), stretches(a, 4)), strict=True):
-        assert torch.equal(one.columns.int(), other.columns.int()) and torch.equal(one.starts, other.starts)
-        assert torch.equal(one.values, other.values)
+    assert all(torch.equal(one.double(), other.double()) for one, other in zip(small, arrays(), strict=True))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.9, 1.0])
@@ -110,30 +157,28 @@ def test_each_group_is_all_kept_or_all_dropped(size, sparsity):
     assert down.nonzeros == along.nonzeros == round((1 - sparsity) * 64 * 48 / size) * size
 
 
+@pytest.mark.parametrize(
+    ("size", "unit", "given"), [(512, 102, 103), (7, 100, 7), (1000, 250, 250), (10, 4, 5), (1, 1, 1)]
+)
+def test_a_size_is_covered_in_equal_parts(size, unit, given):
+    assert even(size, unit) == given
+
+
 # Orders.
 
 
 @settings(deadline=None)
 @given(matrices(), st.integers(1, 9))
 def test_rows_with_the_same_columns_come_to_stand_together(a, height):
-    sets = [tuple(row.nonzero()[0]) for row in pattern_of(a)]
+    sets = [tuple(row.nonzero()[0]) for row in mask_of(a)]
     leader = alike(a)
     assert all(leader[row] == sets.index(columns) for row, columns in enumerate(sets))
     order = stacked(leader, height)
     assert sorted(order) == list(range(len(sets)))
     assert np.array_equal(order[inverse(order)], np.arange(len(sets)))
-    full = sum(sets.count(columns) // height for columns in set(sets))
-    strip = [
-        {sets[row] for row in order[first : first + height]} for first in range(0, full * height, height)
-    ]
-    assert all(len(columns) == 1 for columns in strip)
-    assert list(order[full * height :]) == sorted(order[full * height :])
-
-
-def pattern_of(a: Sparse) -> np.ndarray:
-    mask = np.zeros(a.shape, bool)
-    mask[np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy()), a.columns.numpy()] = True
-    return mask
+    full = sum(sets.count(columns) // height for columns in set(sets)) * height
+    assert all(len({sets[row] for row in order[at : at + height]}) == 1 for at in range(0, full, height))
+    assert list(order[full:]) == sorted(order[full:])
 
 
 def test_rows_whose_sums_collide_are_still_told_apart(monkeypatch):
@@ -142,12 +187,11 @@ def test_rows_whose_sums_collide_are_still_told_apart(monkeypatch):
             return np.ones(size, dtype)
 
     a = made(Unstructured(0.5), 30, 9)
-    right = alike(a)
+    right, mask = alike(a), mask_of(a)
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Constant())
-    left = alike(a)
-    rows = pattern_of(a)
-    assert all((rows[row] == rows[leader]).all() for row, leader in enumerate(left))
-    assert (left >= right).all()
+    leader = alike(a)
+    assert np.array_equal(mask, mask[leader])
+    assert (leader >= right).all()
 
 
 def test_groups_that_were_shuffled_are_found_again():
@@ -175,55 +219,74 @@ def test_rearranged_layers_make_the_same_network():
 # Kernels.
 
 
-@needs_compiler
 @pytest.mark.parametrize(
-    ("pattern", "algorithm"),
+    ("pattern", "height", "moved"),
     [
-        (Block(16, 1, 0.5), "8x1"),
-        (Block(8, 1, 0.5), "8x1"),
-        (Block(4, 1, 0.5), "4x1"),
-        (Block(2, 2, 0.5), "2x1"),
-        (Planted(8, 1, 0.5), "rearranged 8x1"),
-        (Banded(0.5), "8x1"),
+        (Block(16, 1, 0.5), 8, False),
+        (Block(8, 1, 0.5), 8, False),
+        (Block(4, 1, 0.5), 4, False),
+        (Block(2, 2, 0.5), 2, False),
+        (Banded(0.5), 8, False),
+        (Planted(8, 1, 0.5), 8, True),
     ],
     ids=str,
 )
-def test_the_height_suits_the_pattern(pattern, algorithm):
-    height, order = rows.arranged(made(pattern, 512, 512), 8)
-    moved = "" if (order == np.arange(512)).all() else "rearranged "
-    assert f"{moved}{height}x1" == algorithm
-    assert rows.arranged(made(pattern, 512, 512), 4)[0] <= 4
+def test_the_height_suits_the_pattern(pattern, height, moved):
+    a = made(pattern, 512, 512)
+    chosen, order = rows.arranged(a, 8)
+    assert (chosen, (order != np.arange(512)).any()) == (height, moved)
+    assert rows.arranged(a, 4)[0] == min(4, height)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "width"), [(Block(1, 16, 0.5), 16), (Block(3, 8, 0.5), 8), (Block(1, 4, 0.5), 4)]
+    ("pattern", "width"), [(Block(1, 16, 0.5), 16), (Block(3, 8, 0.5), 8), (Block(1, 4, 0.5), 4)], ids=str
 )
 def test_the_width_suits_the_pattern(pattern, width):
     assert dots.width_of(made(pattern, 512, 512)) == width
 
 
 @needs_compiler
-def test_groups_that_would_be_mostly_zeros_are_refused(device):
-    down, along = rows.spmm_group_rows, dots.spmm_group_dots
-    loose = case("spmm", Unstructured(0.9), m=1024, k=1024, n=1)
-    assert down.refusals(loose, device) == [
-        "needs rows that share their columns: groups of two would be 53% full"
-    ]
-    assert along.refusals(loose, device) == ["needs nonzeros side by side: stretches of 4 would be 29% full"]
-    assert along.refusals(case("spmm", Block(1, 4, 0.9), m=1024, k=1024, n=9), device) == [
-        "needs n of 8 at most, got 9"
-    ]
-    for one in (down, along):
-        hidden = examine(one, Trial(case("spmm", Planted(2, 2, 0.9), m=1024, k=1024, n=1)), device)
-        assert (hidden.outcome, "full" in hidden.note) == (
-            ("ok", False) if one is down else ("refused", True)
-        )
+@pytest.mark.parametrize(
+    ("one", "pattern", "n", "says"),
+    [
+        (
+            rows.spmm_group_rows,
+            Unstructured(0.9),
+            64,
+            "needs rows that share their columns: groups of two would be 53% full",
+        ),
+        (
+            dots.spmm_group_dots,
+            Unstructured(0.9),
+            1,
+            "needs nonzeros side by side: stretches of 4 would be 29% full",
+        ),
+        (dots.spmm_group_dots, Block(1, 4, 0.9), 9, "needs n of 8 at most, got 9"),
+        (
+            fours.spmm_group_masks,
+            Unstructured(0.99),
+            64,
+            "needs rows that share columns: four of them would have 99% as many as nonzeros",
+        ),
+        (fours.spmm_group_masks, Unstructured(0.5), 7, "needs n of 8 at least, got 7"),
+    ],
+    ids=str,
+)
+def test_what_does_not_suit_is_refused_with_a_number(one, pattern, n, says, device):
+    assert one.refusals(case("spmm", pattern, m=1024, k=1024, n=n), device) == [says]
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "n", [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 33, 48, 49, 64, 80, 81, 96, 97, 113, 200, 256]
-)
+def test_what_only_the_operand_shows_is_refused_too(device):
+    planted = Trial(case("spmm", Planted(2, 2, 0.99), m=1024, k=1024, n=8))
+    assert examine(rows.spmm_group_rows, planted, device).outcome == "ok"
+    for one in (fours.spmm_group_masks, dots.spmm_group_dots):
+        verdict = examine(one, planted, device)
+        assert verdict.outcome == "refused" and "needs" in verdict.note
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, *WIDTHS])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_groups_of_rows_at_any_width_and_depth(n, tiled, device, monkeypatch):
     if tiled:  # and in many chunks
@@ -236,13 +299,26 @@ def test_groups_of_rows_at_any_width_and_depth(n, tiled, device, monkeypatch):
 
 
 @needs_compiler
+@pytest.mark.parametrize("n", WIDTHS)
+@pytest.mark.parametrize("tiled", [False, True])
+def test_masks_at_any_width_and_depth(n, tiled, device, monkeypatch):
+    if tiled:
+        monkeypatch.setattr(fours, "depth_of", lambda a, columns, width: 7)
+        monkeypatch.setattr(fours, "MOST_PARTIAL", 1)
+    for sparsity in (0.3, 0.7, 0.95):
+        for dtype in ("float32", "bfloat16"):
+            one = Trial(case("spmm", Unstructured(sparsity), dtype, m=42, k=90, n=n))
+            assert examine(fours.spmm_group_masks, one, device).outcome == "ok", one
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     ("m", "k", "n", "where"),
     [
-        (64, 64, 784, "in place"),
-        (512, 512, 784, "packed"),
-        (64, 1024, 1024, "packed"),
-        (512, 512, 64, "in place"),
+        (16, 64, 784, "in place"),
+        (512, 512, 64, "in place"),  # it is a panel already
+        (512, 512, 784, "packed"),  # met often
+        (16, 1024, 1024, "packed"),  # its rows displace each other
     ],
 )
 def test_b_is_read_in_place_where_that_is_as_good(m, k, n, where):
@@ -254,7 +330,7 @@ def test_b_is_read_in_place_where_that_is_as_good(m, k, n, where):
 @pytest.mark.parametrize(
     "flags", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-fma", "-mno-avx")], ids=" ".join
 )
-@pytest.mark.parametrize("one", [rows.spmm_group_rows, dots.spmm_group_dots], ids=str)
+@pytest.mark.parametrize("one", [rows.spmm_group_rows, fours.spmm_group_masks, dots.spmm_group_dots], ids=str)
 def test_groups_are_right_for_lesser_processors(one, flags, device):
     """What another machine would compile; a build for AVX2 on one with AVX-512 is the same code."""
     if device.isa and "avx2" not in device.isa:

@@ -129,6 +129,12 @@ def test_the_twin_is_another_question_with_its_own_answer(asked):
         check(tuple(one.float() for one in asked.expected), asked.twin)
 
 
+def test_token_major_batches_are_each_in_one_piece(asked):
+    _, values, x = KERNELS["mlp_epoch_dense_mm"].arrange(asked.operands, OPS["mlp_epoch"].live)
+    assert torch.equal(x, asked.operands[2]) and x.mT.is_contiguous()
+    assert values is asked.operands[1]
+
+
 @pytest.mark.parametrize("sizes", [{"m": 100}, {"m": 64}, {"m": 32}])
 def test_a_network_has_two_whole_layers_at_least(sizes):
     with pytest.raises(Unusable, match="give it two whole layers of k units or more"):

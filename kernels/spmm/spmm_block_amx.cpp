@@ -1,9 +1,9 @@
 // out[m, n] = a @ b in bfloat16 on AMX, with a in blocks of whole tiles, and b, out row-major.
 //
 // A tile of a is 16 rows of 32 numbers, as it stands in a block. b is packed, slab by slab, in panels of 16
-// columns, pair by pair along k: 16 pairs are a tile. A slab stays in L2 while all blocks of a that meet it are
-// multiplied. Four tiles of sums are worked on at a time: two of a's by two of b's where blocks are high enough,
-// else one by four. With EMULATE_TILES the same runs on any processor.
+// columns, pair by pair along k: 16 pairs are a tile. A slab stays in L2 while all blocks of a that meet it
+// are multiplied. Four tiles of sums are worked on at a time: two of a's by two of b's where blocks are high
+// enough, else one by four. With EMULATE_TILES the same runs on any processor.
 
 #include <algorithm>
 #include <cstdint>
@@ -31,17 +31,18 @@ struct Plan {
   const std::int64_t* chunks;          // [chunk_count + 1] runs of rows of blocks of about equal work
   void* packed;                        // [depth, slab] units; one for each thread if they work alone
   float* partial;                      // [block_rows * height, slab] likewise, if there are several tiles
-  std::int64_t block_rows, height, width, units, depth, tiles, n, slab, chunk_count, threads, alone, lanes;
+  std::int64_t block_rows, height, width, units, depth, tiles, n, slab, chunk_count, threads, alone;
+  std::int64_t lanes;  // always SIDE
 
   std::int64_t deep(std::int64_t tile) const { return std::min(depth, units - tile * depth); }
 };
 
 namespace {
 
-constexpr int SIDE = 16;         // rows of a tile, pairs of numbers in a row of it, columns of a panel
+constexpr int SIDE = 16;           // rows of a tile, pairs of numbers in a row of it, columns of a panel
 constexpr int AREA = SIDE * SIDE;  // units or sums of a tile
-constexpr int AHEAD = 4 * AREA;  // units of a fetched before their use
-constexpr int ROWS_AHEAD = 16;   // of b while packing
+constexpr int AHEAD = 4 * AREA;    // units of a fetched before their use
+constexpr int ROWS_AHEAD = 16;     // of b while packing
 
 struct bfloat16 {
   std::uint16_t bits;
@@ -90,7 +91,7 @@ inline void store(void* to) {
 // Of each row of the left tile with each column of the right one: products of pairs, summed in 32 bits.
 template <int SUM, int LEFT, int RIGHT>
 inline void dot() {
-  const auto sum = reinterpret_cast<float(*)[SIDE]>(tiles[SUM]);
+  const auto sum = reinterpret_cast<float (*)[SIDE]>(tiles[SUM]);
   for (int i = 0; i < SIDE; ++i)
     for (int pair = 0; pair < SIDE; ++pair)
       for (int j = 0; j < SIDE; ++j) {
@@ -151,7 +152,7 @@ struct Sums {
   std::int64_t tile, panel;
 };
 
-// R tiles of a's rows times V panels: all blocks of a row of blocks within a tile of k. a[R] lie `below` apart.
+// R tiles of a's rows, which lie `below` apart, times V panels: all blocks of a row of blocks in a tile of k.
 template <int R, int V>
 void add_blocks(const Pair* a, std::int64_t below, const std::int32_t* columns, std::int64_t count,
                 std::int64_t width, const Pair* b, std::int64_t beside, Sums sums) {
@@ -175,7 +176,8 @@ void add_blocks(const Pair* a, std::int64_t below, const std::int32_t* columns, 
 }
 
 // Units of one row that are in no block.
-void add_singles(const Pair* a, const std::int32_t* columns, std::int64_t count, const Pair* panel, float* sums) {
+void add_singles(const Pair* a, const std::int32_t* columns, std::int64_t count, const Pair* panel,
+                 float* sums) {
   float sum[SIDE];
   std::memcpy(sum, sums, sizeof sum);
   for (std::int64_t at = 0; at < count; ++at) {
@@ -205,13 +207,13 @@ void multiply(const Part& of, std::int64_t block_row, std::int64_t r, std::int64
   const Pair* b = of.packed + panel * beside;
   alignas(64) float own[R * V * AREA];
   const std::int64_t high = plan.block_rows * plan.height * SIDE;
-  const Sums sums = plan.tiles > 1 ? Sums{of.partial + panel * high + row * SIDE, AREA, high} : Sums{own, AREA, R * AREA};
+  Sums sums{own, AREA, R * AREA};
+  if (plan.tiles > 1) sums = {of.partial + panel * high + row * SIDE, AREA, high};
   const auto at = [&](int s, int v) { return sums.first + v * sums.panel + s * SIDE; };
   if (of.tile == 0)
     for (int v = 0; v < V; ++v) std::memset(at(0, v), 0, R * AREA * sizeof(float));
-  if (count)
-    add_blocks<R, V>(static_cast<const Pair*>(plan.values) + first * plan.height * plan.width + r / SIDE * below, below,
-                     plan.columns + first, count, plan.width, b, beside, sums);
+  const Pair* a = static_cast<const Pair*>(plan.values) + first * plan.height * plan.width + r / SIDE * below;
+  if (count) add_blocks<R, V>(a, below, plan.columns + first, count, plan.width, b, beside, sums);
   const std::int32_t* starts = plan.single_starts + segment * plan.height + r;
   for (int s = 0; s < R * SIDE && starts[0] < starts[R * SIDE]; ++s)
     for (int v = 0; v < V; ++v)
@@ -234,7 +236,8 @@ void over_panels(const Part& of, std::int64_t block_row, std::int64_t r) {
   constexpr int MOST = 4 / R;
   for (std::int64_t panel = 0; panel < of.panels(); panel += MOST)
     each<MOST>([&](auto v) {
-      if (std::min<std::int64_t>(MOST, of.panels() - panel) == v + 1) multiply<R, v + 1>(of, block_row, r, panel);
+      if (std::min<std::int64_t>(MOST, of.panels() - panel) == v + 1)
+        multiply<R, v + 1>(of, block_row, r, panel);
     });
 }
 
@@ -272,7 +275,8 @@ void pack(const Plan& plan, const bfloat16* b, std::int64_t tile, std::int64_t f
 
 // Alone, each thread packs slabs for itself; else all pack one slab after the other, and share its rows.
 void spmm(const Plan& plan, const bfloat16* b, bfloat16* out) {
-  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab, whole = (plan.slab + SIDE - 1) / SIDE * SIDE;
+  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab;
+  const std::int64_t whole = (plan.slab + SIDE - 1) / SIDE * SIDE;
 #pragma omp parallel num_threads(plan.threads)
   {
 #ifdef _OPENMP

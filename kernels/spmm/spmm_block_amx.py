@@ -1,8 +1,7 @@
 """Blocks on AMX: what spmm_block_panels.py does with registers, with tiles of the processor.
 
-A tile of 16 rows by 32 columns is multiplied at sixteen times the rate of registers, so blocks pay even where they
-are mostly empty; what remains is to bring `b` near: four tiles of sums are worked on at a time, and the packed
-slab of `b` stays in L2.
+A tile of 16 rows by 32 columns is multiplied at sixteen times the rate of registers. What remains is to bring
+`b` near: four tiles of sums are worked on at a time, and the packed slab of `b` stays in L2.
 
 Bad at: blocks of 16 rows and many columns, where a tile of `b` that comes from L2 is multiplied once; blocks
 that are not made of whole tiles, which are covered by 16 x 32.

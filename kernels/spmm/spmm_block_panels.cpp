@@ -1,10 +1,10 @@
 // out[m, n] = a @ b, with a in blocks and b, out row-major.
 //
-// b is packed, slab by slab, in panels of up to three registers; the slab stays in L2 while all blocks of a that
-// meet it are multiplied. ROWS rows of a times a panel are summed in registers over a whole row of blocks.
+// b is packed, slab by slab, in panels of up to three registers; the slab stays in L2 while all blocks of a
+// that meet it are multiplied. ROWS rows of a times a panel are summed in registers over a row of blocks.
 //
-// A unit is what one lane multiplies at a time: a float, or, where the processor has an instruction for it, a pair
-// of bfloat16 numbers that stand next to each other along k.
+// A unit is what one lane multiplies at a time: a float, or, where the processor has an instruction for it, a
+// pair of bfloat16 numbers that stand next to each other along k.
 
 #include <algorithm>
 #include <cstdint>
@@ -18,13 +18,13 @@
 #include <omp.h>
 #endif
 
-// All that does not change from call to call; the Python beside this file has the same fields. Rows and columns
-// of a may stand in another order than those of out and b. Blocks, and the single units that are in none, are
-// sorted by tile of k, then by row.
+// All that does not change from call to call; the Python beside this file has the same fields. Rows and
+// columns of a may stand in another order than those of out and b. Blocks, and the single units that are in
+// none, are sorted by tile of k, then by row.
 struct Plan {
   const std::int32_t* starts;          // [tiles * block_rows + 1]
   const std::int32_t* columns;         // [blocks] first unit, counted from the tile's
-  const void* values;                  // [units] ROWS rows of a row of blocks, unit by unit, then the next ROWS
+  const void* values;                  // [units] ROWS rows of a row of blocks, unit by unit, then the next
   const std::int32_t* single_starts;   // [tiles * block_rows * height + 1]
   const std::int32_t* single_columns;  // [singles] counted from the tile's first unit
   const void* singles;                 // [singles]
@@ -48,7 +48,7 @@ constexpr int WIDEST = 8, ROWS = 4;  // 12 sums
 constexpr int WIDEST = 4, ROWS = 4;
 #endif
 constexpr int MOST = 3;            // registers of a panel
-constexpr int AHEAD = 128 * ROWS;  // units of a fetched before their use; what streams by itself comes too late
+constexpr int AHEAD = 128 * ROWS;  // units of a fetched before their use: the hardware fetches too late
 constexpr int ROWS_AHEAD = 16;     // of b while packing
 
 template <int LANES>
@@ -172,14 +172,15 @@ inline void add_singles(const Unit* a, const std::int32_t* columns, std::int64_t
       for (int v = 0; v < V; ++v)
         Unit::add(sum[s][v], a[at + s], load<LANES>(panel + (std::int64_t(columns[at + s]) * V + v) * LANES));
   for (; at < count; ++at)
-    for (int v = 0; v < V; ++v) Unit::add(sum[0][v], a[at], load<LANES>(panel + (std::int64_t(columns[at]) * V + v) * LANES));
+    for (int v = 0; v < V; ++v)
+      Unit::add(sum[0][v], a[at], load<LANES>(panel + (std::int64_t(columns[at]) * V + v) * LANES));
   for (int v = 0; v < V; ++v) {
     sum[0][v] += sum[1][v];
     std::memcpy(sums + v * LANES, &sum[0][v], sizeof sum[0][v]);
   }
 }
 
-// A row of blocks times a panel, within a tile. What it meets of the panel is in L1 after its first ROWS rows.
+// A row of blocks times a panel, within a tile. After its first ROWS rows, what it meets of the panel is in L1.
 template <int LANES, int V, class Unit, class Number>
 void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row, const Unit* panel, float* partial,
               Number* out, int columns) {
@@ -198,7 +199,7 @@ void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row, const
       for (int s = 0; s < ROWS; ++s) {
         const std::int32_t at = single_starts[r + s];
         add_singles<LANES, V>(static_cast<const Unit*>(plan.singles) + at, plan.single_columns + at,
-                       single_starts[r + s + 1] - at, panel, sums + s * WIDE);
+                              single_starts[r + s + 1] - at, panel, sums + s * WIDE);
       }
     if (tile + 1 < plan.tiles) continue;
     for (int s = 0; s < ROWS; ++s) {
@@ -214,22 +215,22 @@ void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row, const
 
 // Some units along k of a panel, of which so many columns exist.
 template <int WIDE, class Unit, class Number>
-void pack(const Number* b, std::int64_t n, const std::int32_t* order, std::int64_t count, int columns, Unit* to) {
+void pack(const Number* b, std::int64_t n, const std::int32_t* order, std::int64_t count, int columns,
+          Unit* to) {
+  static const Number zeros[WIDE] = {};
   for (std::int64_t unit = 0; unit < count; ++unit, order += Unit::NUMBERS, to += WIDE) {
-    Number rows[Unit::NUMBERS][WIDE] = {};
-    const Number* from[Unit::NUMBERS];
-    for (int i = 0; i < Unit::NUMBERS; ++i) {
-      from[i] = order[i] < 0 ? rows[i] : b + order[i] * n;
-      if (columns < WIDE && order[i] >= 0) {
-        std::copy_n(from[i], columns, rows[i]);
-        from[i] = rows[i];
-      }
+    const Number* rows[Unit::NUMBERS];
+    for (int i = 0; i < Unit::NUMBERS; ++i) rows[i] = order[i] < 0 ? zeros : b + order[i] * n;
+    if (columns == WIDE) {
+      Unit::pack(rows, WIDE, to);
+    } else {
+      Unit::pack(rows, columns, to);
+      std::memset(static_cast<void*>(to + columns), 0, (WIDE - columns) * sizeof(Unit));
     }
-    Unit::pack(from, WIDE, to);
   }
 }
 
-// Of one slab and tile, some units along k: a few at a time, so that what is fetched of b's rows serves all panels.
+// Of one slab and tile, some units along k: few at a time, so that rows of b are fetched once for all panels.
 template <int LANES, class Unit, class Number>
 void pack(const Plan& plan, const Number* b, std::int64_t tile, std::int64_t from, std::int64_t to,
           std::int64_t column, std::int64_t columns, Unit* packed) {
@@ -238,7 +239,8 @@ void pack(const Plan& plan, const Number* b, std::int64_t tile, std::int64_t fro
   const std::int64_t deep = plan.deep(tile);
   for (std::int64_t unit = from; unit < to; unit += ROWS_AHEAD) {
     const std::int32_t* order = plan.column_order + (tile * plan.depth + unit) * NUMBERS;
-    for (std::int64_t i = ROWS_AHEAD * NUMBERS; i < std::min<std::int64_t>(2 * ROWS_AHEAD, deep - unit) * NUMBERS; ++i)
+    for (std::int64_t i = ROWS_AHEAD * NUMBERS;
+         i < std::min<std::int64_t>(2 * ROWS_AHEAD, deep - unit) * NUMBERS; ++i)
       for (std::int64_t j = 0; j < columns && order[i] >= 0; j += 64 / sizeof(Number))
         __builtin_prefetch(b + order[i] * plan.n + column + j);
     const std::int64_t count = std::min<std::int64_t>(ROWS_AHEAD, to - unit);
@@ -278,7 +280,8 @@ void multiply(const Plan& plan, std::int64_t tile, std::int64_t from, std::int64
 // Alone, each thread packs slabs for itself; else all pack one slab after the other, and share its rows.
 template <int LANES, class Unit, class Number>
 void spmm(const Plan& plan, const Number* b, Number* out) {
-  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab, whole = (plan.slab + LANES - 1) / LANES * LANES;
+  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab;
+  const std::int64_t whole = (plan.slab + LANES - 1) / LANES * LANES;
 #pragma omp parallel num_threads(plan.threads)
   {
 #ifdef _OPENMP
@@ -301,13 +304,15 @@ void spmm(const Plan& plan, const Number* b, Number* out) {
       for (std::int64_t column = 0; column < plan.n; column += plan.slab) {
         const std::int64_t columns = std::min(plan.slab, plan.n - column);
         for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
+          const std::int64_t deep = plan.deep(tile);
 #pragma omp for schedule(static)
           for (std::int64_t part = 0; part < plan.threads; ++part)
-            pack<LANES>(plan, b, tile, plan.deep(tile) * part / plan.threads, plan.deep(tile) * (part + 1) / plan.threads,
-                 column, columns, packed);
+            pack<LANES>(plan, b, tile, deep * part / plan.threads, deep * (part + 1) / plan.threads, column,
+                        columns, packed);
 #pragma omp for schedule(dynamic, 1)
           for (std::int64_t chunk = 0; chunk < plan.chunk_count; ++chunk)
-            multiply<LANES>(plan, tile, plan.chunks[chunk], plan.chunks[chunk + 1], columns, packed, partial, out + column);
+            multiply<LANES>(plan, tile, plan.chunks[chunk], plan.chunks[chunk + 1], columns, packed, partial,
+                            out + column);
         }
       }
     }
@@ -325,7 +330,9 @@ void by_lanes(const Plan& plan, const Number* b, Number* out) {
 
 }  // namespace
 
-extern "C" void spmm_float32(const Plan* plan, const float* b, float* out) { by_lanes<Single>(*plan, b, out); }
+extern "C" void spmm_float32(const Plan* plan, const float* b, float* out) {
+  by_lanes<Single>(*plan, b, out);
+}
 
 extern "C" void spmm_bfloat16(const Plan* plan, const bfloat16* b, bfloat16* out) {
   by_lanes<Half>(*plan, b, out);

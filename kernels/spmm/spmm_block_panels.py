@@ -1,11 +1,11 @@
 """Blocks in C++: eight rows of blocks times a packed panel of `b`, summed in registers.
 
 This is how a dense product works, too; here a block that is missing is left out. So it runs at the rate of a
-dense one while there is work enough to pay for packing `b`: in floats, or, where the processor multiplies pairs
-of bfloat16 numbers, in such pairs. `b` is packed slab by slab, and a slab stays in L2 while `a` passes by.
+dense one while there is work enough to pay for packing `b`: in floats, or, where the processor multiplies
+pairs of bfloat16 numbers, in such pairs. A packed slab of `b` stays in L2 while `a` passes by.
 
-Bad at: few columns, which leave lanes empty; patterns without blocks, whose few nonzeros fill many of them;
-blocks whose height is no multiple of eight, which are covered by 16 x 16.
+Bad at: patterns without blocks, whose few nonzeros fill many of them; blocks whose height is no multiple of
+eight, which are covered by 16 x 16; fewer than four columns, which leave lanes empty.
 """
 
 from ctypes import CDLL, Structure, byref, c_int64, c_void_p
@@ -45,7 +45,7 @@ class Plan(Structure):
 
 @dataclass(frozen=True)
 class Cut:
-    """How a product is cut: b into slabs of columns, k into tiles; what both meet of b is packed at a time."""
+    """How a product is cut: b into slabs of columns, k into tiles. What both meet is packed at a time."""
 
     slab: int  # columns of b
     alone: bool  # each thread packs slabs for itself: there are as many for each
@@ -58,8 +58,8 @@ def cut(
 ) -> Cut:
     """Slabs and tiles of which L2 holds one, for so many filled positions in blocks of this width.
 
-    `a` is read once a slab, the sums are fetched and stored once a tile. Both together are least where a slab has
-    about sqrt(density L2 / 4) columns, with a sum counted twice, for nothing fetches it ahead of its use.
+    `a` is read once a slab, the sums are fetched and stored once a tile. Both together are least where a slab
+    has about sqrt(density L2 / 4) columns, with a sum counted twice, for nothing fetches it ahead of its use.
     """
     near, units = cache_bytes("L2") // UNIT, right // numbers
     wanted = max((filled / (down * right) * near / 4) ** 0.5, near / units, NARROWEST)
@@ -72,7 +72,7 @@ def cut(
 
 
 def by_tile(rows: np.ndarray, columns: np.ndarray, to: Cut, down: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For what stands in these of `down` rows, and columns: order by tile, starts of rows, columns in the tile."""
+    """For what stands in these rows and columns: order by tile, starts of rows, columns within a tile."""
     segment = columns // to.depth * np.int64(down) + rows
     order = np.argsort(segment, kind="stable")
     starts = np.zeros(to.tiles * down + 1, np.int32)

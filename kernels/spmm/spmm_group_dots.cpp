@@ -1,8 +1,8 @@
 // out[m, n] = a @ b, with a in stretches (suite/formats/groups.py), b stored by columns and out by rows.
 //
-// A stretch times the same stretch of a column of b: no element is picked on its own. The G partial sums of a
-// row are added up at its end. Its values are loaded once for all columns, of which there are few; these are
-// packed side by side, stretch by stretch, unless there is just one.
+// A stretch times the same stretch of a column of b: no element is picked on its own. The G partial sums of
+// a row are added up at its end. Its values are loaded once for all columns, of which there are few; these
+// are packed side by side, stretch by stretch, unless there is just one.
 
 #include <algorithm>
 #include <cstdint>
@@ -107,7 +107,8 @@ void dispatch(const Stretches<Column>& a, std::int64_t first, std::int64_t last,
 }
 
 template <int G, class Column>
-void spmm(const Stretches<Column>& a, const float* b, float* out, std::int64_t n, float* packed, int threads) {
+void spmm(const Stretches<Column>& a, const float* b, float* out, std::int64_t n, float* packed,
+          int threads) {
   const bool as_is = n == 1 && a.k % G == 0;
 #pragma omp parallel num_threads(threads)
   {
@@ -126,11 +127,12 @@ void spmm(const Stretches<Column>& a, const float* b, float* out, std::int64_t n
 
 }  // namespace
 
-#define SPMM(COLUMN, WIDTH)                                                                                    \
-  extern "C" void spmm_##COLUMN##_##WIDTH(const std::int32_t* starts, const COLUMN##_t* columns,               \
-                                          const float* values, const float* b, float* out, std::int64_t m,     \
-                                          std::int64_t k, std::int64_t n, float* packed, int threads) {        \
-    spmm<WIDTH>(Stretches<COLUMN##_t>{starts, columns, values, m, k}, b, out, n, packed, threads);             \
+#define SPMM(COLUMN, WIDTH)                                                                                \
+  extern "C" void spmm_##COLUMN##_##WIDTH(const std::int32_t* starts, const COLUMN##_t* columns,           \
+                                          const float* values, const float* b, float* out,                 \
+                                          std::int64_t m, std::int64_t k, std::int64_t n,                  \
+                                          float* packed, int threads) {                                    \
+    spmm<WIDTH>(Stretches<COLUMN##_t>{starts, columns, values, m, k}, b, out, n, packed, threads);         \
   }
 #define COLUMNS(WIDTH) SPMM(uint16, WIDTH) SPMM(int32, WIDTH)
 

@@ -1,7 +1,9 @@
-// out[m, n] = a @ b, with a in strips of four rows sorted by masks (suite/formats/groups.py) and b, out row-major.
+// out[m, n] = a @ b, with a in strips of four rows sorted by masks (suite/formats/groups.py) and b, out
+// row-major.
 //
-// Of each mask, the rows of a strip that have a nonzero, there is a loop of its own: it loads a row of b once for
-// all of them. The sums of the four rows stay in registers as long as the tile lasts, and in `partial` between.
+// A mask says which rows of a strip have a nonzero. Each has a loop of its own, which loads a row of b once for
+// all of them. The sums of the four rows stay in registers as long as the tile lasts, and in `partial` between
+// tiles.
 
 #include <algorithm>
 #include <cstdint>
@@ -108,8 +110,8 @@ struct Masks {
   std::int64_t strips() const { return (m + ROWS - 1) / ROWS; }
 };
 
-// How n columns are cut: into panels of as equal a number of registers as can be. The last register ends with
-// the last column, so that it may meet some that the one before has met: nothing is padded.
+// How n columns are cut: into panels of as equal a number of registers as can be. The last register ends
+// with the last column, so that it may meet some that the one before has met: nothing is padded.
 struct Cut {
   int lanes;  // of a register
   int vectors, panels;
@@ -141,8 +143,8 @@ void pack(const Number* b, std::int64_t k, std::int64_t n, int vectors, int last
 // Inlined, all fifteen, or the sums would have to be in memory, to be handed on.
 template <int MASK, int W, int V, class Column>
 __attribute__((always_inline)) inline void add(Vector<W> (&sum)[ROWS][V], const std::uint16_t* counts,
-                                               const Column*& column, const float*& value, const float* slice,
-                                               std::int64_t stride, int last) {
+                                               const Column*& column, const float*& value,
+                                               const float* slice, std::int64_t stride, int last) {
   constexpr int HIT = __builtin_popcount(MASK);
   const Column* end = column + counts[MASK - 1];
   const auto meet = [&](Vector<W>(&sum)[ROWS][V], const Column* column,
@@ -187,7 +189,8 @@ __attribute__((noinline)) void multiply(const Masks<Column>& a, std::int64_t fir
           for (int v = 0; v < V; ++v) sum[row][v] = load<W>(kept + (row * V + v) * W);
       const Column* column = a.columns + a.column_starts[segment];
       const float* value = a.values + a.value_starts[segment];
-      add<1, W, V>(sum, a.counts + segment * ((1 << ROWS) - 1), column, value, slice, panel.stride, panel.last);
+      const std::uint16_t* counts = a.counts + segment * ((1 << ROWS) - 1);
+      add<1, W, V>(sum, counts, column, value, slice, panel.stride, panel.last);
       if (tile + 1 < a.tiles) {
         for (int row = 0; row < ROWS; ++row)
           for (int v = 0; v < V; ++v) store<W>(sum[row][v], kept + (row * V + v) * W);
@@ -236,7 +239,8 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
       const std::int64_t chunk = unit % chunk_count, column = column_of(at), stride = vectors * cut.lanes;
       const int last = int(column_of(at + 1) - column) - cut.lanes, last_packed = int(stride) - cut.lanes;
       if (!as_is && at != packed_panel) {
-        (cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>)(b + column, a.k, n, vectors, last, mine);
+        const auto by_register = cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>;
+        by_register(b + column, a.k, n, vectors, last, mine);
         packed_panel = at;
       }
       const Panel<Number> panel =
@@ -253,14 +257,15 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
 
 }  // namespace
 
-#define SPMM(NUMBER, COLUMN)                                                                                  \
-  extern "C" void spmm_##NUMBER##_##COLUMN(                                                                   \
-      const std::int32_t* column_starts, const std::int32_t* value_starts, const std::uint16_t* counts,       \
-      const COLUMN##_t* columns, const float* values, const NUMBER* b, NUMBER* out, std::int64_t m,           \
-      std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles, const std::int64_t* chunks,     \
-      std::int64_t chunk_count, float* packed, float* partial, std::int64_t partial_floats, int threads) {    \
-    spmm(Masks<COLUMN##_t>{column_starts, value_starts, counts, columns, values, m, k, depth, tiles}, b, out, \
-         n, chunks, chunk_count, packed, partial, partial_floats, threads);                                   \
+#define SPMM(NUMBER, COLUMN)                                                                               \
+  extern "C" void spmm_##NUMBER##_##COLUMN(                                                                \
+      const std::int32_t* column_starts, const std::int32_t* value_starts, const std::uint16_t* counts,    \
+      const COLUMN##_t* columns, const float* values, const NUMBER* b, NUMBER* out, std::int64_t m,        \
+      std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles,                              \
+      const std::int64_t* chunks, std::int64_t chunk_count, float* packed, float* partial,                 \
+      std::int64_t partial_floats, int threads) {                                                          \
+    spmm(Masks<COLUMN##_t>{column_starts, value_starts, counts, columns, values, m, k, depth, tiles},      \
+         b, out, n, chunks, chunk_count, packed, partial, partial_floats, threads);                        \
   }
 
 SPMM(float, uint16)
@@ -270,7 +275,8 @@ SPMM(bfloat16, int32)
 
 extern "C" int lanes() { return WIDE; }
 
-// Columns at a time; whether they are packed; columns computed for n, those that two registers meet counted twice.
+// Columns at a time; whether they are packed; columns computed for n, those that two registers meet counted
+// twice.
 extern "C" int widest_panel() { return MOST_VECTORS * WIDE; }
 extern "C" int packs(std::int64_t n) { return Cut(n).packs(n); }
 extern "C" std::int64_t computed(std::int64_t n) {

@@ -1,8 +1,8 @@
 // out[m, n] = a @ b, with a in strips (suite/formats/groups.py) and b, out row-major.
 //
-// A strip is H rows of a. Each of its groups loads a row of b once, V registers of it, for H rows of sums, which
-// stay in registers as long as the tile lasts, and in `partial` between tiles. A column left over by the
-// registers is summed the other way round, H rows in one register: of few columns, each.
+// A strip is H rows of a. Each of its groups loads a row of b once, V registers of it, for H rows of sums,
+// which stay in registers as long as the tile lasts, and in `partial` between tiles. A column left over by
+// the registers is summed the other way round, H rows in one register: of few columns, each.
 
 #include <algorithm>
 #include <cstdint>
@@ -26,7 +26,7 @@ constexpr int TALLEST = WIDE == 16 ? 8 : 4;
 constexpr int AHEAD = 512;  // values that are fetched before their turn: a few hundred nanoseconds
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
 
-// Registers of columns at a time: sums, a row of b and a value fit the 32 of AVX-512, the 16 of lesser ones.
+// Registers of columns at a time: sums, a row of b and a value fit the 32 of AVX-512, or the 16 of others.
 constexpr int most_vectors(int height) {
   return WIDE == 16 ? (height == 8 ? 3 : height == 4 ? 5 : 6) : (height == 4 ? 2 : 4);
 }
@@ -114,9 +114,9 @@ struct Strips {
   std::int64_t strips, k, depth, tiles;
 };
 
-// How n columns are cut: into panels of as equal a number of registers as can be. The last register ends with
-// the last column, so that it may meet some that the one before has met: nothing is padded. One column left over,
-// and columns that are few, are summed singly.
+// How n columns are cut: into panels of as equal a number of registers as can be. The last register ends
+// with the last column, so that it may meet some that the one before has met: nothing is padded. One column
+// left over, and columns that are few, are summed singly.
 struct Cut {
   int lanes;  // of a register
   int vectors, singles, panels;
@@ -244,8 +244,8 @@ void dispatch(int lanes, int vectors, int singles, const Strips<Column>& a, std:
 
 template <int H, class Number, class Column>
 void spmm(const Strips<Column>& a, const Number* b, Number* out, std::int64_t n, const std::int64_t* chunks,
-          std::int64_t chunk_count, bool in_place, float* packed, float* partial, std::int64_t partial_floats,
-          int threads) {
+          std::int64_t chunk_count, bool in_place, float* packed, float* partial,
+          std::int64_t partial_floats, int threads) {
   const Cut cut(n, most_vectors(H));
   const auto column_of = [&](int panel) {
     return panel < cut.panels ? std::int64_t(cut.first(panel)) * cut.lanes : n;
@@ -266,16 +266,16 @@ void spmm(const Strips<Column>& a, const Number* b, Number* out, std::int64_t n,
       const std::int64_t chunk = unit % chunk_count, column = column_of(at);
       const int singles_out = int(column_of(at + 1) - column) - singles, last = singles_out - cut.lanes;
       if (!in_place && at != packed_panel) {
-        (cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>)(b + column, a.k, n, vectors, last,
-                                                                       singles, mine);
+        const auto by_register = cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>;
+        by_register(b + column, a.k, n, vectors, last, singles, mine);
         packed_panel = at;
       }
-      const int whole = vectors * cut.lanes;
+      const float* there = reinterpret_cast<const float*>(b) + column;
+      const int whole = vectors * cut.lanes, stride = whole + (vectors && singles ? cut.lanes : singles);
+      Number* to = out + column;
       const Panel<Number> panel =
-          in_place ? Panel<Number>{reinterpret_cast<const float*>(b) + column, n, out + column, n,
-                                   last, last, singles_out, singles_out}
-                   : Panel<Number>{mine, whole + (vectors && singles ? cut.lanes : singles), out + column, n,
-                                   whole - cut.lanes, last, whole, singles_out};
+          in_place ? Panel<Number>{there, n, to, n, last, last, singles_out, singles_out}
+                   : Panel<Number>{mine, stride, to, n, whole - cut.lanes, last, whole, singles_out};
       dispatch<H>(cut.lanes, vectors, singles, a, chunks[chunk], chunks[chunk + 1], panel,
                   partial + thread * partial_floats);
     }
@@ -284,14 +284,15 @@ void spmm(const Strips<Column>& a, const Number* b, Number* out, std::int64_t n,
 
 }  // namespace
 
-#define SPMM(NUMBER, COLUMN, HEIGHT)                                                                          \
-  extern "C" void spmm_##NUMBER##_##COLUMN##_##HEIGHT(                                                        \
-      const std::int32_t* starts, const COLUMN##_t* columns, const float* values, const std::int32_t* rows,   \
-      const NUMBER* b, NUMBER* out, std::int64_t strips, std::int64_t k, std::int64_t n, std::int64_t depth,  \
-      std::int64_t tiles, const std::int64_t* chunks, std::int64_t chunk_count, int in_place, float* packed,  \
-      float* partial, std::int64_t partial_floats, int threads) {                                             \
-    spmm<HEIGHT>(Strips<COLUMN##_t>{starts, columns, values, rows, strips, k, depth, tiles}, b, out, n,       \
-                 chunks, chunk_count, in_place, packed, partial, partial_floats, threads);                    \
+#define SPMM(NUMBER, COLUMN, HEIGHT)                                                                       \
+  extern "C" void spmm_##NUMBER##_##COLUMN##_##HEIGHT(                                                     \
+      const std::int32_t* starts, const COLUMN##_t* columns, const float* values,                          \
+      const std::int32_t* rows, const NUMBER* b, NUMBER* out, std::int64_t strips, std::int64_t k,         \
+      std::int64_t n, std::int64_t depth, std::int64_t tiles, const std::int64_t* chunks,                  \
+      std::int64_t chunk_count, int in_place, float* packed, float* partial,                               \
+      std::int64_t partial_floats, int threads) {                                                          \
+    spmm<HEIGHT>(Strips<COLUMN##_t>{starts, columns, values, rows, strips, k, depth, tiles}, b, out, n,    \
+                 chunks, chunk_count, in_place, packed, partial, partial_floats, threads);                 \
   }
 #define COLUMNS(NUMBER, HEIGHT) SPMM(NUMBER, uint16, HEIGHT) SPMM(NUMBER, int32, HEIGHT)
 #define NUMBERS(HEIGHT) COLUMNS(float, HEIGHT) COLUMNS(bfloat16, HEIGHT)
@@ -303,8 +304,8 @@ NUMBERS(8)
 extern "C" int lanes() { return WIDE; }
 extern "C" int tallest() { return TALLEST; }
 
-// Columns at a time; floats of a row of them; whether b is as good as packed; columns computed for n, those that
-// two registers meet counted twice.
+// Columns at a time; floats of a row of them; whether b is as good as packed; columns computed for n, those
+// that two registers meet counted twice.
 extern "C" int widest_panel(int height) { return most_vectors(height) * WIDE; }
 extern "C" int row_of_panel(int height) { return widest_row(height); }
 extern "C" int is_packed(std::int64_t n, int height) { return Cut(n, most_vectors(height)).is_packed(n); }

@@ -78,7 +78,7 @@ def depth_of(a, height, width):
 
 
 def reads_in_place(held, n):
-    """Whether b is met too seldom for packing to pay, and stays in a cache, whose sets take it by addresses."""
+    """Whether b is met too seldom for packing to pay, and its rows do not displace each other in a cache."""
     often = len(held.columns) > SELDOM * held.height * held.shape[1]
     return not often and held.depth * gcd(n, WAY) <= L2 // 4
 

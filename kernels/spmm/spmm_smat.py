@@ -1,12 +1,12 @@
-"""SMaT: rows and columns are permuted so that the nonzeros gather in few blocks, and those are multiplied whole.
+"""SMaT: rows and columns are permuted so that the nonzeros gather in few blocks, which are multiplied whole.
 
 Rows of the answer are stored where they belong and rows of `b` are packed in the order of the columns, so the
-permutation takes no time in a call. Nonzeros of blocks that are too empty are multiplied one by one, in the same
-call. Okanovic et al., "High Performance Unstructured SpMM Computation Using Tensor Cores", SC 2024, is where this
-comes from; here registers multiply the blocks, as in spmm_block_panels.py.
+permutation takes no time in a call. Nonzeros of blocks that are too empty are multiplied one by one, in the
+same call. The idea is that of Okanovic et al., "High Performance Unstructured SpMM Computation Using Tensor
+Cores", SC 2024; here registers multiply the blocks, as in spmm_block_panels.py.
 
-A nonzero by itself takes 2.5 times as long as a position of a block, so a block must be 40 % full, or 20 % where
-pairs of bfloat16 numbers are multiplied. Bad at: patterns in which no blocks are hidden, which are random ones and
+A nonzero by itself takes 2.5 times as long as a position of a block, so a block must be 40 % full, or 20 %
+where pairs of bfloat16 numbers are multiplied. Bad at: patterns in which no blocks are hidden: random ones,
 most graphs and meshes. Where floats are multiplied, those are left to compressed rows, as they came.
 """
 

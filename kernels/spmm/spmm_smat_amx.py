@@ -1,8 +1,8 @@
 """SMaT on AMX: rows and columns are permuted so that the nonzeros gather in few tiles.
 
-As spmm_smat.py with blocks of whole tiles (spmm_block_amx.py). A tile is multiplied in about the time that ten
-nonzeros take one by one, which is reckoned from the instructions and not measured: so blocks may be nearly empty,
-and meshes and graphs gain too. Bad at: uniformly random patterns, whose nonzeros no order brings together.
+As spmm_smat.py with blocks of whole tiles (spmm_block_amx.py). A tile takes about the time of ten nonzeros
+one by one, which is reckoned from the instructions and not measured. So blocks may be nearly empty, and
+meshes and graphs gain too. Bad at: uniformly random patterns, whose nonzeros no order brings together.
 """
 
 from suite import native

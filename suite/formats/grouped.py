@@ -1,4 +1,4 @@
-"""Sorted rows: grouped N:M without an index, because rows that keep the same columns of a group stand together.
+"""Sorted rows: grouped N:M without an index, for rows that keep the same columns of a group stand together.
 
 Of each chunk and each group of M columns, the rows come sorted by the placement they use, in the order of
 `placements`. How many use each is known, so what is stored beside the values is which row each is: one number
@@ -26,8 +26,7 @@ LARGEST = 2**16
 class Grouped:
     """An m x k matrix that is N:M:G. Chunk after chunk, and in it group after group:
 
-    values: the case's dtype [m * k / M, N], columns ascending in each; rows: uint8 or uint16 [m * k / M], of
-    the chunk.
+    values: the case's dtype [m * k / M, N], columns ascending; rows: uint8 or uint16 [m * k / M], in the chunk.
     """
 
     values: Tensor
@@ -47,7 +46,7 @@ class Grouped:
 
 
 def grouped(a: Sparse, n: int, m: int, chunk: int) -> Grouped:
-    """`a` with the rows of each group sorted; refused where a chunk does not use all placements equally often."""
+    """`a` with the rows of each group sorted; refused where a chunk uses some placements more often."""
     rows, k = a.shape
     if k % m:
         raise Refused(f"{k} columns are no whole groups of {m}")
@@ -62,9 +61,10 @@ def grouped(a: Sparse, n: int, m: int, chunk: int) -> Grouped:
         order = np.argsort(of_chunk, axis=0, kind="stable")
         expected = np.repeat(np.arange(len(table)), np.diff(shares(len(of_chunk), len(table))))
         if (np.take_along_axis(of_chunk, order, axis=0) != expected[:, None]).any():
-            raise Refused(f"rows {first} to {first + len(of_chunk)} do not use all {len(table)} placements evenly")
+            last = first + len(of_chunk) - 1
+            raise Refused(f"rows {first} to {last} do not use all {len(table)} placements evenly")
         at = torch.from_numpy(order)[:, :, None].expand(-1, -1, n)
-        parts.append(values[first : first + chunk].gather(0, at).transpose(0, 1).reshape(-1, n))
+        parts.append(values[first : first + chunk].gather(0, at).transpose(0, 1).flatten(0, 1))
         orders.append(order.T.reshape(-1))
     index = np.concatenate(orders).astype(np.uint8 if chunk <= SHORT else np.uint16)
     return Grouped(torch.cat(parts), torch.from_numpy(index), n, m, chunk, a.shape)
@@ -78,7 +78,7 @@ def numbers(columns: np.ndarray, table: tuple[Placement, ...], m: int) -> np.nda
     def rank(columns: np.ndarray) -> np.ndarray:  # among all placements, compared from the last column down
         return less[columns, np.arange(n)].sum(axis=-1)
 
-    number = np.empty(len(table), np.uint16 if len(table) <= LARGEST else np.int32)
+    number = np.empty(len(table), np.uint16 if len(table) <= LARGEST else np.int32)  # short ones sort faster
     number[rank(np.array(table))] = np.arange(len(table))
     return number[rank(columns)]
 
@@ -93,12 +93,11 @@ def ungrouped(held: Grouped, pattern: Pattern) -> Sparse:
     left = torch.arange(groups)[:, None] * held.m
     for first in range(0, rows, held.chunk):
         size = min(held.chunk, rows - first)
-        part = slice(first * groups, (first + size) * groups)
+        chunk, part = slice(first, first + size), slice(first * groups, (first + size) * groups)
         order = held.rows[part].int().reshape(groups, size).T.long()
         at = order[:, :, None].expand(-1, -1, n)
-        sizes = torch.from_numpy(np.diff(shares(size, len(table))))
-        placed = table.repeat_interleave(sizes, 0)[:, None] + left
-        values[first : first + size].scatter_(0, at, held.values[part].reshape(groups, size, n).transpose(0, 1))
-        columns[first : first + size].scatter_(0, at, placed)
+        used = torch.from_numpy(np.diff(shares(size, len(table))))
+        values[chunk].scatter_(0, at, held.values[part].reshape(groups, size, n).transpose(0, 1))
+        columns[chunk].scatter_(0, at, table.repeat_interleave(used, 0)[:, None] + left)
     starts = np.arange(rows + 1) * groups * n
-    return from_positions(starts, columns.reshape(-1).numpy(), values.reshape(-1), held.shape, pattern)
+    return from_positions(starts, columns.flatten().numpy(), values.flatten(), held.shape, pattern)

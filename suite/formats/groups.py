@@ -1,8 +1,8 @@
-"""Groups: weights that stand together, h x 1 down a strip of rows, 1 x g in a stretch of one, or any of four rows.
+"""Groups: weights that stand together, h x 1 down a strip of rows, 1 x g along a row, or any of four rows.
 
-A group stands where any of its positions holds a nonzero, zeros filled in; its values are contiguous, with
-one column number for all of them. Values survive the way there and back, -0.0 too; a stored +0.0 does not,
-for it looks like the filling.
+The values of a group are contiguous, with one column number for all of them. Strips and stretches have a
+group where any of its positions holds a nonzero, zeros filled in. Values survive the way there and back, -0.0
+too; a stored +0.0 does not, for it looks like the filling. Masks fill nothing in.
 """
 
 from dataclasses import dataclass
@@ -88,13 +88,13 @@ class Stretches:
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """An m x k matrix in strips of four rows, where columns with nonzeros in the same rows come one after another.
+    """An m x k matrix in strips of four rows, the columns of a strip sorted by which of its rows they meet.
 
-    Segment t * strips + s is what strip s has in tile t. Of its columns those come first whose mask, bit h for
-    the strip's row h, is least; within a mask they ascend. No zeros are filled in.
+    Segment t * strips + s is what strip s has in tile t. Its columns come by ascending mask, whose bit h is
+    the strip's row h, and ascend within a mask.
     column_starts, value_starts: int32[segments + 1]; counts: uint16[segments, 15], columns of each mask;
-    columns: uint16 (int32 where depth is over 65536), counted from the tile's first; values: row by row within a
-    column.
+    columns: uint16 (int32 where depth is over 65536), counted from the tile's first; values: column by
+    column, from the upper row to the lower.
     """
 
     column_starts: Tensor

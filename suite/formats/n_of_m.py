@@ -1,11 +1,10 @@
-"""Lanes: N:M for registers. A row is a lane, and what a lane multiplies is among the numbers of a few registers.
+"""Lanes: N:M for registers. A row is a lane, and what a lane multiplies is among the numbers of a window.
 
-Rows stand in bands of as many as a register has lanes. A window is a run of columns, whole groups of M, whose
+Rows stand in bands, side by side in as many lanes. A window is a run of columns, whole groups of M, whose
 numbers of the other operand fill a register or two. As every row keeps equally many of a window, the values of
-a band are a plain table of registers, without pointers; where in its group of M a value stands takes
-ceil(log2 M) bits, and those of a lane are packed into a word. With its group's first column added, a position
-is what an instruction that permutes registers takes. Rows beyond the last and columns beyond the last are
-padded with zeros.
+a band are a plain table of registers, without pointers. Where in its group of M a value stands takes
+ceil(log2 M) bits, and those of a lane are packed into words; with its group's first column added, a position
+is what an instruction that permutes registers takes. Beyond the last row and column all is padded with zeros.
 """
 
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ WORDS = {16: np.uint16, 32: np.uint32}
 
 @dataclass(frozen=True)
 class Cut:
-    """How N:M is cut for registers of so many lanes.
+    """How N:M is cut into registers of so many lanes.
 
-    together: values of a row that stand side by side, because an instruction sums their products: then
-    `values` has so many in a lane. word: bits of a word of positions.
+    window: numbers of the other operand in which a position counts, at least M. together: values of a row that
+    stand side by side in a lane, because an instruction sums their products. word: bits of a word of positions.
     """
 
     n: int
     m: int
     lanes: int
-    window: int  # numbers of the other operand in which a position counts; at least M
+    window: int
     together: int = 1
     word: int = 32
 
@@ -53,7 +52,7 @@ class Cut:
 
     @property
     def rounds(self) -> int:
-        """Registers of values a window has."""
+        """Registers of values that a window has."""
         return -(-self.groups * self.n // self.together)
 
     @property
@@ -63,7 +62,7 @@ class Cut:
 
     @property
     def words(self) -> int:
-        """Registers of words a step has."""
+        """Registers of words that a step has."""
         return -(-self.rounds * self.windows // self.fields)
 
     @property
@@ -80,8 +79,8 @@ class Cut:
 class Lanes:
     """An m x k matrix that keeps N of every M columns.
 
-    values: the case's dtype [bands, steps, rounds of a step, lanes, together];
-    positions: int16 or int32 [bands, steps, words, lanes, together], the first in the lowest bits.
+    values: the case's dtype [bands, steps, rounds of a step, lanes, together]; positions: int16 or int32
+    [bands, steps, words of a step, lanes, together], the first in the lowest bits.
     """
 
     values: Tensor
@@ -111,27 +110,25 @@ def in_lanes(a: Sparse, cut: Cut) -> Lanes:
         table[:m, slots] = given
         return table.reshape(shape).transpose(0, 2, 3, 1, 4)
 
-    values = a.values.reshape(m, -1)
-    bits = values.view(torch.int16 if a.dtype.itemsize == 2 else torch.int32).numpy()
-    made = aligned(dealt(bits)).view(a.dtype)
+    bits = a.values.view(torch.int16 if a.dtype.itemsize == 2 else torch.int32)  # NumPy has no bfloat16
+    values = aligned(dealt(bits.reshape(m, -1).numpy())).view(a.dtype)
     position = dealt((columns % cut.m).astype(WORDS[cut.word]))
-    words = np.zeros((*position.shape[:2], cut.words, *position.shape[3:]), WORDS[cut.word])
+    words: np.ndarray = np.zeros((*position.shape[:2], cut.words, *position.shape[3:]), position.dtype)
     for at in range(position.shape[2]):
         words[:, :, at // cut.fields] |= position[:, :, at] << np.uint8(at % cut.fields * cut.bits)
-    packed = words.view(np.int16 if cut.word == 16 else np.int32)
-    return Lanes(made, aligned(packed), cut, a.shape)
+    packed = aligned(words.view(np.int16 if cut.word == 16 else np.int32))
+    return Lanes(values, packed, cut, a.shape)
 
 
 def aligned(array: np.ndarray) -> Tensor:
-    """A copy where registers are whole cache lines, as torch places it and NumPy does not."""
+    """A copy in which registers are whole cache lines: torch aligns what it allocates, NumPy does not."""
     view = torch.from_numpy(array)
     return torch.empty(array.shape, dtype=view.dtype).copy_(view)
 
 
 def kept(a: Sparse, n: int, m: int) -> np.ndarray:
     """The columns of each row, int32[rows, kept]; refused where a group of M keeps more or fewer than N."""
-    k = a.shape[1]
-    width = k // m * n + min(n, k % m)
+    width = width_of(a.shape[1], n, m)
     uneven = a.row_lengths.numpy() != width
     if not uneven.any():
         columns = a.columns.numpy().reshape(-1, width)
@@ -139,6 +136,11 @@ def kept(a: Sparse, n: int, m: int) -> np.ndarray:
         if not uneven.any():
             return columns
     raise Refused(f"row {int(uneven.argmax())} does not keep {n} of every {m} columns")
+
+
+def width_of(k: int, n: int, m: int) -> int:
+    """Nonzeros of a row: N of each group, of a last, narrower one N or all it has."""
+    return k // m * n + min(n, k % m)
 
 
 def slots_of(width: int, cut: Cut) -> np.ndarray:
@@ -150,19 +152,15 @@ def slots_of(width: int, cut: Cut) -> np.ndarray:
 def out_of_lanes(held: Lanes, pattern: Pattern) -> Sparse:
     """The matrix that was cut."""
     (m, k), cut = held.shape, held.cut
-    width = k // cut.m * cut.n + min(cut.n, k % cut.m)
-    slots = slots_of(width, cut)
+    width = width_of(k, cut.n, cut.m)
+    slots = torch.from_numpy(slots_of(width, cut))
 
     def gathered(table: Tensor) -> Tensor:
         """[bands, steps, rounds, lanes, together] -> of each row in its order."""
-        bands, steps, rounds, lanes, together = table.shape
-        rows = table.permute(0, 3, 1, 2, 4).reshape(bands * lanes, steps * rounds * together)
-        return rows[:m, torch.from_numpy(slots)]
+        return table.permute(0, 3, 1, 2, 4).flatten(2).flatten(0, 1)[:m, slots]
 
     at = torch.arange(cut.windows * cut.rounds)
     words = held.positions[:, :, at // cut.fields].int()
     within = gathered(words >> (at % cut.fields * cut.bits)[:, None, None]) & ((1 << cut.bits) - 1)
-    columns = within + torch.arange(width) // cut.n * cut.m
-    return from_positions(
-        np.arange(m + 1) * width, columns.reshape(-1).numpy(), gathered(held.values).reshape(-1), (m, k), pattern
-    )
+    columns = (within + torch.arange(width) // cut.n * cut.m).flatten().numpy()
+    return from_positions(np.arange(m + 1) * width, columns, gathered(held.values).flatten(), (m, k), pattern)

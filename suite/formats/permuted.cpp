@@ -1,9 +1,9 @@
-// Rows that meet much the same things become neighbours, by MinHash: no pair of rows is compared without a reason.
+// Rows that meet much the same things become neighbours, by MinHash: no pair is compared without a reason.
 //
-// A signature is the least hash of a set under each of 32 hash functions. Two sets agree in one with the chance
-// of their Jaccard similarity, and the signature of a union is the lane-by-lane minimum (Broder, "On the
-// Resemblance and Containment of Documents", SEQUENCES 1997). So groups have signatures too, and grow by merging.
-// The order depends on the seed alone, not on the number of threads.
+// A signature is the least hash of a set under each of 32 hash functions. Two sets agree in one with the
+// chance of their Jaccard similarity, and the signature of a union is the lane-by-lane minimum (Broder, "On
+// the Resemblance and Containment of Documents", SEQUENCES 1997). So groups have signatures too, and grow by
+// merging. The order depends on the seed alone, not on the number of threads.
 
 #include <algorithm>
 #include <array>
@@ -62,8 +62,7 @@ struct Groups {
   std::vector<Signature> signature;
   std::vector<std::int32_t> rows, next, last;  // how many, 0 where it leads none; lists that end with -1
 
-  Groups(std::int64_t m, std::int64_t most)
-      : most(most), signature(m), rows(m, 1), next(m, -1), last(m) {
+  Groups(std::int64_t m, std::int64_t most) : most(most), signature(m), rows(m, 1), next(m, -1), last(m) {
     for (std::int64_t row = 0; row < m; ++row) last[row] = std::int32_t(row);
   }
 
@@ -72,8 +71,7 @@ struct Groups {
   }
 
   void merge(std::int32_t into, std::int32_t from) {
-    for (int i = 0; i < HASHES; ++i)
-      signature[into][i] = std::min(signature[into][i], signature[from][i]);
+    for (int i = 0; i < HASHES; ++i) signature[into][i] = std::min(signature[into][i], signature[from][i]);
     rows[into] += rows[from];
     rows[from] = 0;
     next[last[into]] = from;
@@ -144,7 +142,8 @@ void join_alike(Groups& groups, int pass, int threads) {
 // What is left fills up gaps, the largest first: a group that is not full shifts all that come after it.
 void fill_gaps(Groups& groups) {
   std::vector<std::vector<std::int32_t>> sized(groups.most + 1), with_gap(groups.most + 1);
-  for (std::size_t row = 0; row < groups.rows.size(); ++row) sized[groups.rows[row]].push_back(std::int32_t(row));
+  for (std::size_t row = 0; row < groups.rows.size(); ++row)
+    sized[groups.rows[row]].push_back(std::int32_t(row));
   for (std::int64_t rows = groups.most - 1; rows > 0; --rows)
     for (const std::int32_t lead : sized[rows]) {
       std::int64_t gap = rows;
@@ -162,10 +161,11 @@ void fill_gaps(Groups& groups) {
 
 }  // namespace
 
-// order[m]: rows, those of a group next to each other and full groups first, else as they came. Rows meet items,
-// or labels of items where there are any.
+// order[m]: rows, those of a group next to each other and full groups first, else as they came. Rows meet
+// items, or labels of items where there are any.
 extern "C" void cluster(const std::int64_t* starts, const std::int32_t* items, const std::int32_t* labels,
-                        std::int64_t m, std::int64_t size, std::int64_t seed, std::int64_t threads, std::int32_t* order) {
+                        std::int64_t m, std::int64_t size, std::int64_t seed, std::int64_t threads,
+                        std::int32_t* order) {
   Groups groups(m, size);
   const Hashes hashes{std::uint32_t(seed)};
 #pragma omp parallel for schedule(dynamic, 256) num_threads(threads)
@@ -191,10 +191,10 @@ extern "C" void cluster(const std::int64_t* starts, const std::int32_t* items, c
       }
 }
 
-// Blocks that hold a nonzero: of `height` rows in this order, and of columns with the same label below `most`.
-extern "C" std::int64_t count(const std::int64_t* starts, const std::int32_t* columns, const std::int32_t* order,
-                              const std::int32_t* labels, std::int64_t m, std::int64_t most, std::int64_t height,
-                              std::int64_t threads) {
+// Blocks that hold a nonzero: of `height` rows in this order, and of columns with one label, all below `most`.
+extern "C" std::int64_t count(const std::int64_t* starts, const std::int32_t* columns,
+                              const std::int32_t* order, const std::int32_t* labels, std::int64_t m,
+                              std::int64_t most, std::int64_t height, std::int64_t threads) {
   std::int64_t total = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : total)
   {
@@ -230,7 +230,8 @@ extern "C" void permute(const std::int64_t* starts, const std::int32_t* columns,
 #pragma omp for schedule(dynamic, 256)
     for (std::int64_t i = 0; i < m; ++i) {
       row.clear();
-      for (std::int64_t at = starts[order[i]]; at < starts[order[i] + 1]; ++at) row.push_back({places[columns[at]], at});
+      for (std::int64_t at = starts[order[i]]; at < starts[order[i] + 1]; ++at)
+        row.push_back({places[columns[at]], at});
       std::sort(row.begin(), row.end());
       for (std::size_t at = 0; at < row.size(); ++at) {
         to_columns[to[i] + at] = row[at].first;

@@ -1,13 +1,13 @@
 """Permuted: rows and columns in an order that gathers the nonzeros in few blocks.
 
-Rows that meet much the same columns become neighbours, then columns that meet much the same groups of rows. The
-first step looks at single columns: while columns are shuffled, blocks of them say nothing. Where columns stand
-in a meaningful order already, as in a mesh, rows are grouped by the blocks of columns they meet and columns stay.
-The better of both is taken, or the order as it was if neither is better.
+Rows that meet much the same columns become neighbours, then columns that meet much the same groups of rows.
+The first step looks at single columns: while columns are shuffled, blocks of them say nothing. Where columns
+stand in a meaningful order already, as in a mesh, rows are grouped by the blocks of columns they meet, and
+columns stay. The better of both is taken, or the order as it was if neither is better.
 
-To permute for dense blocks is the idea of Okanovic et al., "High Performance Unstructured SpMM Computation Using
-Tensor Cores", SC 2024. Rows are grouped by MinHash instead of comparing them with each other, so time grows with
-the nonzeros. Bad at: uniformly random matrices, no two rows of which are alike.
+To permute for dense blocks is the idea of Okanovic et al., "High Performance Unstructured SpMM Computation
+Using Tensor Cores", SC 2024. Here rows are grouped by MinHash instead of being compared with each other, so
+time grows with the nonzeros. Bad at: uniformly random matrices, no two rows of which are alike.
 """
 
 import ctypes

@@ -1,0 +1,72 @@
+"""Constant fan-in in C++: two tables, the values and the columns of each row, and no row pointers.
+
+At one column rows stand side by side in a register, a slot of each at a time: what is picked from `b` needs no
+sum across lanes, and no row ends before its neighbours. At more, a nonzero adds a multiple of a row of a packed
+panel of `b` to sums in registers, in loops that are as long for every row.
+
+Bad at: many columns, where tiled rows do the same and know tiles; other patterns, which it does not take.
+
+Lasby et al., "Dynamic Sparse Training with Structured Sparsity", ICLR 2024.
+"""
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+from suite import native
+from suite.formats.condensed import condensed
+from suite.kernel import Prepared, kernel
+from suite.patterns.fan_in import FanIn
+
+PANEL = 64  # columns, as in the source
+NEAR = 2**19  # bytes of a panel that some slots of all rows meet: they stay in L2
+LEAST = 32  # slots of a row that pay for fetching and storing its sums
+ROWS = 512  # of a chunk: its sums between tiles are 128 KiB at most
+SHARE = 8  # chunks a thread, so that the last to finish is not long alone
+
+
+def refuse(case, device):
+    return native.missing()
+
+
+def prepare(a, b, library):
+    (m, k), n = a.shape, b.shape[1]
+    threads = torch.get_num_threads()
+    held = condensed(a, library.lanes() if n == 1 else 1)
+    widths = [library.stride(min(PANEL, n - first)) for first in range(0, n, PANEL)] if n > 1 else [1]
+    tile = max(LEAST, held.fan_in * NEAR // (4 * widths[0] * k))
+    chunk = max(1, min(ROWS, m * len(widths) // (SHARE * threads)))
+    packed = torch.empty(k * sum(widths))
+    partial = torch.empty(threads * chunk * PANEL)
+    out = b.new_empty(m, n)
+    multiply = library[f"spmm_{str(held.columns.dtype).removeprefix('torch.')}"]
+    multiply.restype = None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    before = [pointer(x.data_ptr()) for x in (held.values, held.columns)]
+    after = [
+        pointer(out.data_ptr()),
+        *map(number, (m, k, n, held.fan_in, tile, chunk)),
+        pointer(packed.data_ptr()),
+        pointer(partial.data_ptr()),
+        ctypes.c_int(threads),
+    ]
+
+    def run(b):
+        multiply(*before, pointer(b.data_ptr()), *after)
+        return out
+
+    return Prepared(
+        run,
+        executed=2 * held.values.numel() * sum(widths),
+        values=held.value_bytes,
+        metadata=held.metadata_bytes,
+        holds=(held.values, held.columns, packed, partial, out),
+        note={"fan_in": held.fan_in, "lanes": library.lanes()},
+    )
+
+
+@kernel(op="spmm", on="cpu", dtypes=("float32",), patterns=(FanIn,), refuse=refuse, ids=("srigl",))
+def spmm_fan_in(a, b):
+    """Condensed rows of equal length, in C++."""
+    return prepare(a, b, native.load(Path(__file__).with_suffix(".cpp")))
