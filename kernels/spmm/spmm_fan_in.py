@@ -1,8 +1,8 @@
 """Constant fan-in in C++: two tables, the values and the columns of each row, and no row pointers.
 
-At one column rows stand side by side in a register, a slot of each at a time: what is picked from `b` needs no
-sum across lanes, and no row ends before its neighbours. At more, a nonzero adds a multiple of a row of a packed
-panel of `b` to sums in registers, in loops that are as long for every row.
+At one column rows stand side by side in a register, a slot of each at a time: what is picked from `b` needs
+no sum across lanes, and no row ends before its neighbours. At more, a nonzero adds a multiple of a row of a
+packed panel of `b` to sums in registers, in loops that are as long for every row.
 
 Bad at: many columns, where tiled rows do the same and know tiles; other patterns, which it does not take.
 

@@ -1,9 +1,9 @@
 // out[m, n] = a @ b, with a in strips of four rows sorted by masks (suite/formats/groups.py) and b, out
 // row-major.
 //
-// A mask says which rows of a strip have a nonzero. Each has a loop of its own, which loads a row of b once for
-// all of them. The sums of the four rows stay in registers as long as the tile lasts, and in `partial` between
-// tiles.
+// A mask says which rows of a strip have a nonzero. Each has a loop of its own, which loads a row of b once
+// for all of them. The sums of the four rows stay in registers as long as the tile lasts, and in `partial`
+// between tiles.
 
 #include <algorithm>
 #include <cstdint>

@@ -1,8 +1,8 @@
 """Groups of any shape in C++: rows in fours, which load a row of `b` once where several have a nonzero.
 
 In four rows of an unstructured matrix that is half full, a column that is met at all is met by two of them
-on average. Sorted by which, each of the fifteen sets of rows has a loop of its own, without a branch or a zero
-in it, and all need less than two thirds of the loads of compressed rows.
+on average. Sorted by which, each of the fifteen sets of rows has a loop of its own, without a branch or a
+zero in it, and all need less than two thirds of the loads of compressed rows.
 
 Bad at: few nonzeros, whose columns few rows share, and which it refuses below a limit; large matrices, whose
 many short loops a branch predictor cannot learn, as it does those of small ones; fewer than 8 columns, which

@@ -26,7 +26,8 @@ LARGEST = 2**16
 class Grouped:
     """An m x k matrix that is N:M:G. Chunk after chunk, and in it group after group:
 
-    values: the case's dtype [m * k / M, N], columns ascending; rows: uint8 or uint16 [m * k / M], in the chunk.
+    values: the case's dtype [m * k / M, N], columns ascending; rows: uint8 or uint16 [m * k / M], in the
+    chunk.
     """
 
     values: Tensor

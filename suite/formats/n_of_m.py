@@ -1,8 +1,8 @@
 """Lanes: N:M for registers. A row is a lane, and what a lane multiplies is among the numbers of a window.
 
 Rows stand in bands, side by side in as many lanes. A window is a run of columns, whole groups of M, whose
-numbers of the other operand fill a register or two. As every row keeps equally many of a window, the values of
-a band are a plain table of registers, without pointers. Where in its group of M a value stands takes
+numbers of the other operand fill a register or two. As every row keeps equally many of a window, the values
+of a band are a plain table of registers, without pointers. Where in its group of M a value stands takes
 ceil(log2 M) bits, and those of a lane are packed into words; with its group's first column added, a position
 is what an instruction that permutes registers takes. Beyond the last row and column all is padded with zeros.
 """
@@ -24,8 +24,9 @@ WORDS = {16: np.uint16, 32: np.uint32}
 class Cut:
     """How N:M is cut into registers of so many lanes.
 
-    window: numbers of the other operand in which a position counts, at least M. together: values of a row that
-    stand side by side in a lane, because an instruction sums their products. word: bits of a word of positions.
+    window: numbers of the other operand in which a position counts, at least M. together: values of a row
+    that stand side by side in a lane, because an instruction sums their products. word: bits of a word of
+    positions.
     """
 
     n: int
