@@ -23,6 +23,8 @@ from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
 from suite.resident import Peak
 
+pytestmark = pytest.mark.paper("sparseprop")
+
 discover_parts()
 discover(folders=("kernels",))
 

@@ -18,6 +18,8 @@ from suite.op import discover_parts
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
+pytestmark = pytest.mark.paper("endor")
+
 discover_parts()
 
 KERNELS = Path(conformance.__file__).parent.parent / "kernels/spmm"

@@ -15,6 +15,8 @@ from suite.patterns.block import Block
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
+pytestmark = pytest.mark.paper("sten")
+
 SIZES = st.integers(1, 40)
 SIDES = st.integers(1, 20)
 

@@ -37,6 +37,8 @@ from suite.patterns.planted import Planted
 from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse, from_positions
 
+pytestmark = pytest.mark.paper("sparsebytenn")
+
 discover_parts()
 
 SIZES = st.integers(1, 40)

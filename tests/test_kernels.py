@@ -32,6 +32,7 @@ def device():
     return Cpu()
 
 
+@pytest.mark.paper("sten")
 @pytest.mark.parametrize("one", HERE, ids=str)
 def test_a_kernel_is_right_on_every_pattern(one, device):
     verdicts = [examine(one, trial, device) for trial in cases_for(one)]
@@ -265,6 +266,20 @@ def test_a_wrong_kernel_is_found_out(prepare, trial, device):
 def test_a_bare_run_is_enough(trial, device):
     one = kernel(op="spmm", keep=False)(lambda a, b: lambda b: right(a, b))
     assert examine(one, trial, device).outcome == "ok"
+
+
+@pytest.mark.paper("sten")
+def test_a_layout_of_ones_own_needs_no_more_than_its_kernel(device):
+    """Rows and columns as a list of pairs: converted, multiplied, and right wherever any kernel must be."""
+
+    @kernel(op="spmm", dtypes=("float32",), keep=False)
+    def pairs(a, b):
+        rows = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
+        held = torch.sparse_coo_tensor(torch.stack((rows, a.columns.long())), a.values, a.shape)
+        return Prepared(lambda b: held @ b, holds=(held,))
+
+    verdicts = [examine(pairs, trial, device) for trial in cases_for(pairs)]
+    assert {one.outcome for one in verdicts} == {"ok"}, [one for one in verdicts if one.outcome != "ok"][:3]
 
 
 def test_a_refusal_is_not_a_failure(trial, device):

@@ -15,6 +15,8 @@ from suite.patterns.unstructured import Unstructured
 from suite.workloads.pointwise import LAYERS, pointwise
 from suite.workloads.shapes import EFFICIENTNET_B0, MOBILENET_V1, MOBILENET_V2
 
+pytestmark = pytest.mark.paper("fast-sparse-convnets")
+
 discover_parts()
 
 IMAGE = 224

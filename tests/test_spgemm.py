@@ -27,6 +27,8 @@ from suite.registry import discover
 from suite.sparse import Sparse, from_positions
 from suite.workload import WORKLOADS
 
+pytestmark = pytest.mark.paper("smash")
+
 discover_parts()
 discover(folders=("kernels", "workloads"))
 

@@ -25,6 +25,8 @@ from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
 from suite.sparse import Sparse, from_positions
 
+pytestmark = pytest.mark.paper("endor")
+
 discover_parts()
 discover(folders=("kernels",))
 

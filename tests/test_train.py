@@ -17,6 +17,8 @@ from suite.registry import Unusable, discover
 from suite.sparse import from_positions
 from suite.workload import WORKLOADS
 
+pytestmark = pytest.mark.paper("nerva")
+
 discover_parts()
 discover(folders=("kernels", "workloads"))
 

@@ -163,11 +163,18 @@ def serving() -> dict[str, list[str]]:
 
 
 def tests() -> Iterator[tuple[str, str]]:
-    """(paper, test) of each test marked `@pytest.mark.paper(id, ...)`; a wheel has none."""
+    """(paper, test) of each test or file of tests marked `pytest.mark.paper(id, ...)`; a wheel has none."""
     root = Path(__file__).parents[2]
     files = sorted((root / "tests").glob("test_*.py")) if (root / "pyproject.toml").is_file() else []
     for file in files:
-        for test in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            for mark in getattr(test, "decorator_list", ()):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef):
+                marks, name = node.decorator_list, f"{file.stem}.{node.name}"
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+                marks, name = [*ast.walk(node.value)], file.stem
+            else:
+                continue
+            for mark in marks:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.paper":
-                    yield from ((ast.literal_eval(paper), f"{file.stem}.{test.name}") for paper in mark.args)  # pyright: ignore
+                    yield from ((ast.literal_eval(paper), name) for paper in mark.args)
