@@ -167,9 +167,8 @@ def tests() -> Iterator[tuple[str, str]]:
     root = Path(__file__).parents[2]
     files = sorted((root / "tests").glob("test_*.py")) if (root / "pyproject.toml").is_file() else []
     for file in files:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 marks, name = node.decorator_list, f"{file.stem}.{node.name}"
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
                 marks, name = [*ast.walk(node.value)], file.stem
