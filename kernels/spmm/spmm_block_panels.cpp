@@ -87,6 +87,14 @@ inline Vector<LANES> load(const void* from) {
   return value;
 }
 
+// Else the compiler fetches it again for each row of a, and loads bound the rate.
+template <class Value>
+inline void keep_in_register(Value& value) {
+#if defined(__AVX__)
+  asm("" : "+v"(value));
+#endif
+}
+
 struct Single {
   static constexpr int NUMBERS = 1;
   float value;
@@ -151,7 +159,7 @@ inline void add_blocks(const Unit* a, const std::int32_t* columns, std::int64_t 
     for (std::int64_t unit = 0; unit < width; ++unit, a += ROWS, b += V * LANES) {
       __builtin_prefetch(a + AHEAD);
       Vector<LANES> row[V];
-      for (int v = 0; v < V; ++v) row[v] = load<LANES>(b + v * LANES);
+      for (int v = 0; v < V; ++v) keep_in_register(row[v] = load<LANES>(b + v * LANES));
       for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < V; ++v) Unit::add(sum[r][v], a[r], row[v]);
     }

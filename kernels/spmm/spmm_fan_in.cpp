@@ -1,13 +1,13 @@
 // out[m, n] = a @ b, with a condensed (suite/formats/condensed.py), b and out row-major.
 //
-// b is packed in panels of some columns. Slots of a row ascend, and rows are equally long: what so many slots of all rows meet
-// is near the same place of a panel, without a table that says where a tile begins.
+// b is packed in panels of some columns. Slots of a row ascend, and rows are equally long: what so many
+// slots of all rows meet is near the same place of a panel, without a table that says where a tile begins.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -55,9 +55,11 @@ struct Condensed {
 };
 
 inline std::int64_t column_at(const std::int32_t* columns, std::uint64_t, int i) { return columns[i]; }
-inline std::int64_t column_at(const std::uint16_t*, std::uint64_t four, int i) { return four >> (16 * i) & 0xffff; }
+inline std::int64_t column_at(const std::uint16_t*, std::uint64_t four, int i) {
+  return four >> (16 * i) & 0xffff;
+}
 
-// Four numbers of x put together: what a processor's own gather does takes as long again.
+// Four numbers of x put together by hand: a gather is one instruction, yet on many processors a slower one.
 template <class Column>
 inline Vector<4> four(const float* x, const Column* columns) {
   std::uint64_t packed;
@@ -71,7 +73,7 @@ inline Vector<WIDE> gather(const float* x, const Column* columns) {
 #if defined(__AVX512F__)
   const __m256 low = _mm256_set_m128((__m128)four(x, columns + 4), (__m128)four(x, columns));
   const __m256 high = _mm256_set_m128((__m128)four(x, columns + 12), (__m128)four(x, columns + 8));
-  return (Vector<16>)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+  return (Vector<16>)_mm512_insertf64x4(_mm512_castpd256_pd512((__m256d)low), (__m256d)high, 1);
 #elif defined(__AVX__)
   return (Vector<8>)_mm256_set_m128((__m128)four(x, columns + 4), (__m128)four(x, columns));
 #else
@@ -91,7 +93,8 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
     for (; slot + CHAINS <= a.fan_in; slot += CHAINS)
       for (int s = 0; s < CHAINS; ++s)
         sum[s] += load<WIDE>(values + (slot + s) * WIDE) * gather(x, columns + (slot + s) * WIDE);
-    for (; slot < a.fan_in; ++slot) sum[0] += load<WIDE>(values + slot * WIDE) * gather(x, columns + slot * WIDE);
+    for (; slot < a.fan_in; ++slot)
+      sum[0] += load<WIDE>(values + slot * WIDE) * gather(x, columns + slot * WIDE);
     for (int s = 1; s < CHAINS; ++s) sum[0] += sum[s];
     float all[WIDE];
     store<WIDE>(sum[0], all);
@@ -99,10 +102,10 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
   }
 }
 
-// Some rows times one panel, some slots at a time. SETS of sums take turns, so that none waits for the one before.
+// Some rows times one panel, some slots at a time. SETS of sums take turns, so that none waits for another.
 template <int W, int V, class Column>
-void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile, const float* panel,
-              float* partial, float* out, std::int64_t n, int width) {
+void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
+              const float* panel, float* partial, float* out, std::int64_t n, int width) {
   constexpr int STRIDE = W * V, SETS = std::min(4, REGISTERS / V);
   std::fill(partial, partial + (last - first) * STRIDE, 0.0f);
   for (std::int64_t slot = 0; slot < a.fan_in; slot += tile)
@@ -130,8 +133,8 @@ void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
 }
 
 template <int V, class Column>
-void widest(int registers, const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
-            const float* panel, float* partial, float* out, std::int64_t n, int width) {
+void widest(int registers, const Condensed<Column>& a, std::int64_t first, std::int64_t last,
+            std::int64_t tile, const float* panel, float* partial, float* out, std::int64_t n, int width) {
   if (registers == V)
     multiply<WIDE, V>(a, first, last, tile, panel, partial, out, n, width);
   else if constexpr (V > 1)
@@ -146,8 +149,8 @@ int stride_of(int width) {
 }
 
 template <class Column>
-void dispatch(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile, const float* panel,
-              float* partial, float* out, std::int64_t n, int width) {
+void dispatch(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
+              const float* panel, float* partial, float* out, std::int64_t n, int width) {
   const int stride = stride_of(width);
   if (stride == 4 && WIDE > 4)
     multiply<4, 1>(a, first, last, tile, panel, partial, out, n, width);
@@ -187,18 +190,21 @@ void spmm(const Condensed<Column>& a, const float* b, float* out, std::int64_t n
     for (std::int64_t unit = 0; unit < panels * chunks; ++unit) {
       const std::int64_t column = unit / chunks * PANEL, first = unit % chunks * chunk;
       const int width = int(std::min<std::int64_t>(PANEL, n - column));
-      dispatch(a, first, std::min(a.m, first + chunk), tile, source + column * a.k, own, out + column, n, width);
+      dispatch(a, first, std::min(a.m, first + chunk), tile, source + column * a.k, own, out + column, n,
+               width);
     }
   }
 }
 
 }  // namespace
 
-#define SPMM(NAME, COLUMN)                                                                                    \
-  extern "C" void NAME(const float* values, const COLUMN* columns, const float* b, float* out,                \
-                       std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t fan_in,                   \
-                       std::int64_t tile, std::int64_t chunk, float* packed, float* partial, int threads) {   \
-    spmm(Condensed<COLUMN>{values, columns, m, k, fan_in}, b, out, n, tile, chunk, packed, partial, threads); \
+#define SPMM(NAME, COLUMN)                                                                             \
+  extern "C" void NAME(const float* values, const COLUMN* columns, const float* b, float* out,         \
+                       std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t fan_in,            \
+                       std::int64_t tile, std::int64_t chunk, float* packed, float* partial,           \
+                       int threads) {                                                                  \
+    const Condensed<COLUMN> a{values, columns, m, k, fan_in};                                          \
+    spmm(a, b, out, n, tile, chunk, packed, partial, threads);                                         \
   }
 
 SPMM(spmm_uint16, std::uint16_t)

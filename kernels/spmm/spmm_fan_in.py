@@ -1,10 +1,12 @@
-"""Constant fan-in in C++: two tables, the values and the columns of each row, and no row pointers.
+"""Constant fan-in, condensed: two plain tables, without row pointers and without a row that is longer.
 
-At one column rows stand side by side in a register, a slot of each at a time: what is picked from `b` needs
-no sum across lanes, and no row ends before its neighbours. At more, a nonzero adds a multiple of a row of a
-packed panel of `b` to sums in registers, in loops that are as long for every row.
+One column: rows stand side by side in the lanes of registers, and the numbers of `b` that a slot of them
+meets are put together by hand; nothing is summed across lanes, and no row ends early. More columns: `b` is
+packed in panels. As the slots of a row ascend and rows are equally long, what some slots of all rows meet
+is near the same place of a panel, which so stays in L2.
 
-Bad at: many columns, where tiled rows do the same and know tiles; other patterns, which it does not take.
+Bad at: many columns. The place is near, yet too wide for L1, and tiles that would be narrow enough have
+unlike numbers of each row: these are what tiled rows keep pointers for.
 
 Lasby et al., "Dynamic Sparse Training with Structured Sparsity", ICLR 2024.
 """
@@ -30,7 +32,8 @@ def refuse(case, device):
     return native.missing()
 
 
-def prepare(a, b, library):
+def prepare(a, b, *flags):
+    library = native.load(Path(__file__).with_suffix(".cpp"), *flags)
     (m, k), n = a.shape, b.shape[1]
     threads = torch.get_num_threads()
     held = condensed(a, library.lanes() if n == 1 else 1)
@@ -69,4 +72,4 @@ def prepare(a, b, library):
 @kernel(op="spmm", on="cpu", dtypes=("float32",), patterns=(FanIn,), refuse=refuse, ids=("srigl",))
 def spmm_fan_in(a, b):
     """Condensed rows of equal length, in C++."""
-    return prepare(a, b, native.load(Path(__file__).with_suffix(".cpp")))
+    return prepare(a, b)

@@ -19,7 +19,7 @@ from suite.kernel import Prepared, Refused, kernel
 
 FEW = 8  # columns, as in the source
 COST = {16: 1.0, 8: 1.05, 4: 1.2}  # of a value in a stretch of so many, beside one of sixteen
-LEAST_FULL = 0.5  # share of nonzeros in the stretches, below which picking single elements is quicker
+LEAST_FULL = 0.8  # share of nonzeros in the stretches, below which picking single elements is quicker
 
 
 def refuse(case, device):

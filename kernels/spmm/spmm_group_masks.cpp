@@ -120,7 +120,7 @@ struct Cut {
     vectors = int((n + lanes - 1) / lanes);
     panels = (vectors + MOST_VECTORS - 1) / MOST_VECTORS;
   }
-  bool packs(std::int64_t n) const { return panels > 1 || n % lanes; }  // or b is a panel already
+  bool is_packed(std::int64_t n) const { return panels == 1 && n % lanes == 0; }
   int first(int panel) const { return int(std::int64_t(vectors) * panel / panels); }
 };
 
@@ -217,10 +217,9 @@ void widest(int vectors, const Masks<Column>& a, std::int64_t first, std::int64_
 
 template <class Number, class Column>
 void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, const std::int64_t* chunks,
-          std::int64_t chunk_count, float* packed, float* partial, std::int64_t partial_floats,
-          int threads) {
+          std::int64_t chunk_count, bool in_place, float* packed, float* partial,
+          std::int64_t partial_floats, int threads) {
   const Cut cut(n);
-  const bool as_is = sizeof(Number) == 4 && !cut.packs(n);
   const auto column_of = [&](int panel) {
     return panel < cut.panels ? std::int64_t(cut.first(panel)) * cut.lanes : n;
   };
@@ -238,14 +237,16 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
       const int at = int(unit / chunk_count), vectors = cut.first(at + 1) - cut.first(at);
       const std::int64_t chunk = unit % chunk_count, column = column_of(at), stride = vectors * cut.lanes;
       const int last = int(column_of(at + 1) - column) - cut.lanes, last_packed = int(stride) - cut.lanes;
-      if (!as_is && at != packed_panel) {
+      if (!in_place && at != packed_panel) {
         const auto by_register = cut.lanes == WIDE ? pack<WIDE, Number> : pack<LEAST, Number>;
         by_register(b + column, a.k, n, vectors, last, mine);
         packed_panel = at;
       }
+      const float* there = reinterpret_cast<const float*>(b) + column;
+      Number* to = out + column;
       const Panel<Number> panel =
-          as_is ? Panel<Number>{reinterpret_cast<const float*>(b) + column, n, out + column, n, last, last}
-                : Panel<Number>{mine, stride, out + column, n, last_packed, last};
+          in_place ? Panel<Number>{there, n, to, n, last, last}
+                   : Panel<Number>{mine, stride, to, n, last_packed, last};
       float* own = partial + thread * partial_floats;
       if (cut.lanes == WIDE)
         widest<WIDE, MOST_VECTORS>(vectors, a, chunks[chunk], chunks[chunk + 1], panel, own);
@@ -262,10 +263,10 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
       const std::int32_t* column_starts, const std::int32_t* value_starts, const std::uint16_t* counts,    \
       const COLUMN##_t* columns, const float* values, const NUMBER* b, NUMBER* out, std::int64_t m,        \
       std::int64_t k, std::int64_t n, std::int64_t depth, std::int64_t tiles,                              \
-      const std::int64_t* chunks, std::int64_t chunk_count, float* packed, float* partial,                 \
-      std::int64_t partial_floats, int threads) {                                                          \
+      const std::int64_t* chunks, std::int64_t chunk_count, int in_place, float* packed,                   \
+      float* partial, std::int64_t partial_floats, int threads) {                                          \
     spmm(Masks<COLUMN##_t>{column_starts, value_starts, counts, columns, values, m, k, depth, tiles},      \
-         b, out, n, chunks, chunk_count, packed, partial, partial_floats, threads);                        \
+         b, out, n, chunks, chunk_count, in_place, packed, partial, partial_floats, threads);              \
   }
 
 SPMM(float, uint16)
@@ -275,10 +276,10 @@ SPMM(bfloat16, int32)
 
 extern "C" int lanes() { return WIDE; }
 
-// Columns at a time; whether they are packed; columns computed for n, those that two registers meet counted
-// twice.
+// Columns at a time; whether b is as good as packed; columns computed for n, those that two registers meet
+// counted twice.
 extern "C" int widest_panel() { return MOST_VECTORS * WIDE; }
-extern "C" int packs(std::int64_t n) { return Cut(n).packs(n); }
+extern "C" int is_packed(std::int64_t n) { return Cut(n).is_packed(n); }
 extern "C" std::int64_t computed(std::int64_t n) {
   const Cut cut(n);
   return std::int64_t(cut.vectors) * cut.lanes;

@@ -12,23 +12,20 @@ it refuses; bfloat16 where the dense product has instructions of its own.
 import ctypes
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from suite import native
 from suite.formats.bsr import SMALL, units
 from suite.formats.groups import FOUR, count_masks, even, masks, whole
 from suite.kernel import Prepared, Refused, kernel
+from suite.kernels.spmm.spmm_group_rows import L1, L2, MOST_PARTIAL, chunks_of, stays
 
 LEAST = 8  # columns, as in the source
 ALONE = 0.95  # columns of four rows over nonzeros, from which on there is hardly any sharing
-L1, L2 = 2**13, 2**18  # numbers of b that stay there, beside the rest: 32 KiB and 1 MiB
+SELDOM = 10  # times that a number of b is met and is not worth packing
 LEARNED = 2**10  # segments whose loops a branch predictor learns
 SEGMENT = 64  # columns of a strip within a tile that pay for fetching and storing its sums
 LONG = 192  # the same, where its loops end with a surprise
-MOST_PARTIAL = 2**15  # numbers that a chunk's sums take between tiles: 128 KiB, and stay in L2
-SHARE = 8  # units of work a thread, so that the last to finish is not long alone
-STRIP = 16  # what a strip costs beside its columns, counted in columns
 
 
 def refuse(case, device):
@@ -63,15 +60,6 @@ def depth_of(a, columns, width):
     return even(k, min(depth, L2 // width))
 
 
-def chunks_of(held, panels, most, threads):
-    """Where runs of strips of about equal work begin, and the end."""
-    columns = held.column_starts.numpy().astype(np.int64)
-    work = np.diff(columns).reshape(held.tiles, held.strips).sum(0) + STRIP
-    shares = np.linspace(0, work.sum(), min(held.strips, whole(SHARE * threads, panels)) + 1)
-    edges = np.searchsorted(np.cumsum(work), shares[1:-1])
-    return np.unique(np.concatenate((edges, np.arange(0, held.strips, most), [0, held.strips])))
-
-
 def prepare(a, b, library):
     (m, k), n = a.shape, b.shape[1]
     threads = torch.get_num_threads()
@@ -83,9 +71,10 @@ def prepare(a, b, library):
     values = held.values.float()
     sums = FOUR * widest
     most = max(1, MOST_PARTIAL // sums) if held.tiles > 1 else held.strips
-    chunks = torch.from_numpy(chunks_of(held, whole(n, widest), most, threads))
-    packs = b.dtype != torch.float32 or library.packs(n)
-    packed = torch.empty(threads * k * widest if packs else 0)
+    chunks = chunks_of(held.column_starts, held.strips, whole(n, widest), most, threads)
+    seldom = columns <= SELDOM * k and stays(held.depth, n)
+    in_place = b.dtype == torch.float32 and (seldom or bool(library.is_packed(n)))
+    packed = torch.empty(0 if in_place else threads * k * widest)
     room = int(chunks.diff().max()) * sums if held.tiles > 1 else 0
     partial = torch.empty(threads * room)
     out = torch.empty(m, n, dtype=b.dtype)
@@ -101,6 +90,7 @@ def prepare(a, b, library):
         *map(size, (m, k, n, held.depth, held.tiles)),
         pointer(chunks.data_ptr()),
         size(len(chunks) - 1),
+        ctypes.c_int(in_place),
         pointer(packed.data_ptr()),
         pointer(partial.data_ptr()),
         size(room),
@@ -117,7 +107,7 @@ def prepare(a, b, library):
         values=values.nbytes,
         metadata=held.metadata_bytes + chunks.nbytes,
         holds=(*index, values, chunks, packed, partial, out),
-        note={"algorithm": f"{held.depth}x{widest}", "tiles": held.tiles, "lanes": library.lanes()},
+        note={"algorithm": f"{held.depth}x{widest}", "b": "in place" if in_place else "packed"},
     )
 
 

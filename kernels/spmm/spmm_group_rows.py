@@ -77,19 +77,17 @@ def depth_of(a, height, width):
     return even(k, min(depth, L2 // width))
 
 
-def reads_in_place(held, n):
-    """Whether b is met too seldom for packing to pay, and its rows do not displace each other in a cache."""
-    often = len(held.columns) > SELDOM * held.height * held.shape[1]
-    return not often and held.depth * gcd(n, WAY) <= L2 // 4
+def stays(depth, n):
+    """Whether so many rows of b, where they are, do not displace each other in a cache."""
+    return depth * gcd(n, WAY) <= L2 // 4
 
 
-def chunks_of(held, panels, most, threads):
-    """Where runs of strips of about equal work begin, and the end."""
-    groups = held.starts.numpy().astype(np.int64)
-    work = np.diff(groups).reshape(held.tiles, held.strips).sum(0) + STRIP
-    shares = np.linspace(0, work.sum(), min(held.strips, whole(SHARE * threads, panels)) + 1)
+def chunks_of(starts, strips, panels, most, threads):
+    """Where runs of strips of about equal work, and of so many at most, begin, and the end: int64."""
+    work = starts.long().diff().view(-1, strips).sum(0).numpy() + STRIP
+    shares = np.linspace(0, work.sum(), min(strips, whole(SHARE * threads, panels)) + 1)
     edges = np.searchsorted(np.cumsum(work), shares[1:-1])
-    return np.unique(np.concatenate((edges, np.arange(0, held.strips, most), [0, held.strips])))
+    return torch.from_numpy(np.unique(np.concatenate((edges, np.arange(0, strips, most), [0, strips]))))
 
 
 def prepare(a, b, library):
@@ -101,8 +99,9 @@ def prepare(a, b, library):
     values = held.values.float()
     sums = height * (widest + 1)
     most = max(1, MOST_PARTIAL // sums) if held.tiles > 1 else held.strips
-    chunks = torch.from_numpy(chunks_of(held, whole(n, widest), most, threads))
-    in_place = b.dtype == torch.float32 and (library.is_packed(n, height) or reads_in_place(held, n))
+    chunks = chunks_of(held.starts, held.strips, whole(n, widest), most, threads)
+    seldom = len(held.columns) <= SELDOM * height * k and stays(held.depth, n)
+    in_place = b.dtype == torch.float32 and (seldom or bool(library.is_packed(n, height)))
     packed = torch.empty(0 if in_place else threads * k * library.row_of_panel(height))
     room = int(chunks.diff().max()) * sums if held.tiles > 1 else 0
     partial = torch.empty(threads * room)

@@ -1,7 +1,8 @@
 // out[m, n] = a @ b, with a in sorted rows (suite/formats/grouped.py), b and out row-major.
 //
-// Compiled for its N, M, G and PLACEMENTS, the columns of each in order. b is packed in panels of some columns. The rows of b
-// that a placement keeps are in registers while all rows of a chunk that use it pass, whose sums stay in L1.
+// Compiled for its N, M, G and PLACEMENTS, the columns of each in order. b is packed in panels of some
+// columns. The rows of b that a placement keeps are in registers while all rows of a chunk that use it
+// pass, whose sums stay in L1.
 
 #include <algorithm>
 #include <cstdint>
@@ -51,7 +52,8 @@ constexpr Seats seated() {
       if (p > 0) {
         seat = 0;
         const bool stays = has(made.column[p - 1], ORDER[p][v]);
-        while (stays ? made.column[p - 1][seat] != ORDER[p][v] : has(ORDER[p], made.column[p - 1][seat])) ++seat;
+        while (stays ? made.column[p - 1][seat] != ORDER[p][v] : has(ORDER[p], made.column[p - 1][seat]))
+          ++seat;
       }
       made.column[p][seat] = ORDER[p][v];
       made.value[p][seat] = v;
@@ -79,7 +81,8 @@ struct Grouped {
 
 #define INLINE __attribute__((always_inline))
 
-// f(0), f(1), ... as constants.
+// f(0), f(1), ... as constants, without a loop: the compiler keeps arrays that a loop walks through in
+// memory.
 template <class F, int... I>
 INLINE inline void each(F f, std::integer_sequence<int, I...>) {
   (f(std::integral_constant<int, I>()), ...);
@@ -95,9 +98,10 @@ template <int V>
 INLINE inline void add(const float* values, const int (&of)[N], const Floats (&b)[N][V], float* sum) {
   Floats total[V];
   each<V>([&](auto v) INLINE { total[v] = load(sum + v * WIDE); });
-  each<N>([&](auto s) INLINE { 
+  each<N>([&](auto s) INLINE {
     const float value = values[of[s]];
-    each<V>([&](auto v) INLINE { total[v] += value * b[s][v]; }); });
+    each<V>([&](auto v) INLINE { total[v] += value * b[s][v]; });
+  });
   each<V>([&](auto v) INLINE { store(total[v], sum + v * WIDE); });
 }
 
@@ -112,7 +116,8 @@ void whole(const float* values, const Row* rows, const float* b, float* sums) {
   Floats seats[N][V];
   each<COUNT>([&](auto p) INLINE {
     each<N>([&](auto s) INLINE {
-      if constexpr (p == 0 || SEATS.column[p][s] != SEATS.column[p > 0 ? p - 1 : 0][s]) fetch(b, SEATS.column[p][s], seats[s]);
+      if (p == 0 || SEATS.column[p][s] != SEATS.column[p > 0 ? p - 1 : 0][s])
+        fetch(b, SEATS.column[p][s], seats[s]);
     });
     for (int at = p * G; at < (p + 1) * G; ++at)
       add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * WIDE);
@@ -132,8 +137,8 @@ void shorter(const float* values, const Row* rows, std::int64_t size, const floa
 
 // A chunk times one panel.
 template <int V>
-void multiply(const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out, std::int64_t n,
-              int width) {
+void multiply(const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out,
+              std::int64_t n, int width) {
   constexpr int STRIDE = V * WIDE;
   const std::int64_t size = std::min(CHUNK, a.m - first);
   std::fill(sums, sums + size * STRIDE, 0.0f);

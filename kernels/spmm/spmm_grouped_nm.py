@@ -1,14 +1,15 @@
-"""Grouped N:M with its rows sorted by placement: what it keeps of `b` is in registers, and no index says so.
+"""Grouped N:M with its rows sorted by placement: what they keep of `b` is in registers, and no index says so.
 
-Of a chunk's rows, all that keep the same N columns of a group come one after another, and the code for each
-placement is unrolled: it fetches the one row of `b` in which the placement differs from the last, and adds N
-multiples of rows in registers to the sums of each matrix row, which stay in L1. Saved are the fetches of `b`,
-N for each row and group in plain N:M, and N positions, of which one number is left: which row it is. The
-price is that sums are fetched and stored for each group. So it pays where N is 3 and more; at N = 1 there is
-nothing to save, and a store a product is what the processor cannot do as fast as it multiplies.
+Of a chunk's rows, all that keep the same N columns of a group come one after another, and the code of each
+placement is unrolled: it fetches the one row of `b` in which the placement differs from the last, and adds
+N multiples of rows in registers to the sums of each matrix row, which stay in L1. This saves the fetches of
+`b`, N for each row and group in plain N:M, and N positions, of which one number is left: which row it is.
+The price is that sums are fetched and stored for each group. So it pays where N is 3 or more; at N = 1
+there is nothing to save, and a processor stores half as fast as it multiplies. The C++ is compiled for its
+placements at first use.
 
-Bad at: N below 3, for which `spmm_nm_panels` takes the same matrices; few columns, for they are padded to
-whole registers; chunks whose sums leave L1. The C++ is compiled for its placements at first use.
+Bad at: N below 3, for which `spmm_nm_panels` takes the same matrices; few columns, which are padded to
+whole registers; chunks whose sums do not fit L1.
 
 Ivanov et al., "STen: Productive and Efficient Sparsity in PyTorch", 2023.
 """
@@ -76,5 +77,5 @@ def prepare(a, b, *flags):
 
 @kernel(op="spmm", on="cpu", dtypes=("float32",), patterns=(GroupedNofM,), refuse=refuse, ids=("sten",))
 def spmm_grouped_nm(a, b):
-    """N:M:G by placement, rows of b in registers, in C++."""
+    """N:M:G placement by placement, rows of b in registers, in C++."""
     return prepare(a, b)

@@ -1,8 +1,8 @@
 // out[m, n] = a @ b, with a in lanes (suite/formats/n_of_m.py) of one group a window, b and out row-major.
 //
-// Compiled for its N, M and NUMBER. b is packed in panels of some columns; a tile of a then touches a slice of a panel
-// that stays in L1. The sums of a few rows live in registers while a tile is worked on, and in `partial` between
-// tiles.
+// Compiled for its N, M and NUMBER. b is packed in panels of some columns; a tile of a then touches a slice
+// of a panel that stays in L1. The sums of a few rows live in registers while a tile is worked on, and in
+// `partial` between tiles.
 
 #include <algorithm>
 #include <cstdint>
@@ -25,9 +25,9 @@ constexpr int CHAINS = 8;  // sums in flight: two multiply-adds a cycle, each fo
 constexpr int LANES = 16;  // rows of a band
 constexpr int LINE = 64;   // bytes
 
-// Loads bound this product: one of b for each multiply-add. AMD shuffles beside its multipliers, so there the numbers
-// of the rows in flight are loaded at once and spread from a register; Intel shuffles in one of its multipliers,
-// and spreads from memory.
+// Loads bound this product: one of b for each multiply-add. AMD shuffles beside its multipliers, so there
+// the numbers of the rows in flight are loaded at once and spread from a register; Intel shuffles in one of
+// its multipliers, and spreads from memory.
 #if defined(__AVX2__) && (defined(__znver1__) || defined(__znver2__) || defined(__znver3__) || \
                           defined(__znver4__) || defined(__znver5__))
 constexpr bool SPREAD_IN_REGISTERS = true;
@@ -137,12 +137,14 @@ struct Lanes {
   }
 };
 
-// So many steps of R rows of a band, which meet a slice of a panel V registers wide. Meanwhile a share of what
-// comes next is fetched: a processor's own prefetching ends where a band does.
+// So many steps of R rows of a band, which meet a slice of a panel V registers wide. Meanwhile a share of
+// what comes next is fetched: a processor's own prefetching ends where a band does.
 template <int R, int V, class Number>
-inline void multiply(const Number* values, const std::uint32_t* positions, std::int64_t steps, const float* slice,
-                     float* partial, bool first, const Number* next_values, const std::uint32_t* next_positions) {
-  constexpr int STRIDE = V * WIDE, IN_LINE = LINE / sizeof(Number), SHARE = (ROUNDS * R + IN_LINE - 1) / IN_LINE;
+inline void multiply(const Number* values, const std::uint32_t* positions, std::int64_t steps,
+                     const float* slice, float* partial, bool first, const Number* next_values,
+                     const std::uint32_t* next_positions) {
+  constexpr int STRIDE = V * WIDE, IN_LINE = LINE / sizeof(Number);
+  constexpr int SHARE = (ROUNDS * R + IN_LINE - 1) / IN_LINE;
   Floats sum[R][V] = {};
   if (!first)
     for (int r = 0; r < R; ++r)
@@ -177,25 +179,27 @@ inline void multiply(const Number* values, const std::uint32_t* positions, std::
 
 // Bands first to last of one panel, tile by tile.
 template <int V, class Number>
-void bands(const Lanes<Number>& a, std::int64_t first, std::int64_t last, std::int64_t tile, const float* panel,
-           float* partial, Number* out, std::int64_t n, int width) {
+void bands(const Lanes<Number>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
+           const float* panel, float* partial, Number* out, std::int64_t n, int width) {
   constexpr int R = V * 2 <= CHAINS ? CHAINS / V : WIDE == 16 ? 2 : 1, STRIDE = V * WIDE;
   for (std::int64_t step = 0; step < a.steps; step += tile) {
     const std::int64_t steps = std::min(tile, a.steps - step);
     for (std::int64_t band = first; band < last; ++band) {
       const Number* values = a.values_at(band, step);
       const std::uint32_t* positions = a.positions_at(band, step);
-      const bool stays = band + 1 < last;
-      const Number* next_values = a.values_at(stays ? band + 1 : first, stays ? step : step + steps);
-      const std::uint32_t* next_positions = a.positions_at(stays ? band + 1 : first, stays ? step : step + steps);
+      const std::int64_t next = band + 1 < last ? band + 1 : first, then = next > first ? step : step + steps;
+      const Number* next_values = a.values_at(next, then);
+      const std::uint32_t* next_positions = a.positions_at(next, then);
+      const float* slice = panel + step * COLUMNS * STRIDE;
       float* sums = partial + (band - first) * LANES * STRIDE;
       for (int row = 0; row < LANES; row += R)
-        multiply<R, V>(values + row, positions + row, steps, panel + step * COLUMNS * STRIDE, sums + row * STRIDE,
-                       step == 0, next_values + row * ROUNDS, next_positions);
+        multiply<R, V>(values + row, positions + row, steps, slice, sums + row * STRIDE, step == 0,
+                       next_values + row * ROUNDS, next_positions);
     }
   }
   for (std::int64_t row = first * LANES; row < last * LANES && row < a.m; ++row)
-    for (int j = 0; j < width; ++j) narrow(partial[(row - first * LANES) * STRIDE + j], out + row * n + j);
+    for (int j = 0; j < width; ++j)
+      narrow(partial[(row - first * LANES) * STRIDE + j], out + row * n + j);
 }
 
 template <int V, class Number>
@@ -211,7 +215,8 @@ int registers_of(std::int64_t width) { return int((width + WIDE - 1) / WIDE); }
 
 // One row of b into all panels; what is beyond k is zero from the start.
 template <class Number>
-void pack(const Number* row, std::int64_t at, std::int64_t rows, std::int64_t n, std::int64_t panel, float* packed) {
+void pack(const Number* row, std::int64_t at, std::int64_t rows, std::int64_t n, std::int64_t panel,
+          float* packed) {
   for (std::int64_t column = 0; column < n; column += panel) {
     const std::int64_t width = std::min(panel, n - column), stride = registers_of(width) * WIDE;
     float* to = packed + column * rows + at * stride;
@@ -221,11 +226,12 @@ void pack(const Number* row, std::int64_t at, std::int64_t rows, std::int64_t n,
 }
 
 template <class Number>
-void spmm(const Lanes<Number>& a, const Number* b, Number* out, std::int64_t k, std::int64_t n, std::int64_t panel,
-          std::int64_t tile, std::int64_t chunk, float* packed, float* partial, int threads) {
+void spmm(const Lanes<Number>& a, const Number* b, Number* out, std::int64_t k, std::int64_t n,
+          std::int64_t panel, std::int64_t tile, std::int64_t chunk, float* packed, float* partial,
+          int threads) {
   const std::int64_t rows = a.steps * COLUMNS, all = (a.m + LANES - 1) / LANES;
   const std::int64_t panels = (n + panel - 1) / panel, chunks = (all + chunk - 1) / chunk;
-  const bool as_is = sizeof(Number) == 4 && panels == 1 && n % WIDE == 0 && k == rows;  // b is a panel already
+  const bool as_is = sizeof(Number) == 4 && panels == 1 && n % WIDE == 0 && k == rows;  // it is a panel
   const float* source = as_is ? reinterpret_cast<const float*>(b) : packed;
 #pragma omp parallel num_threads(threads)
   {
@@ -242,8 +248,8 @@ void spmm(const Lanes<Number>& a, const Number* b, Number* out, std::int64_t k, 
     for (std::int64_t unit = 0; unit < panels * chunks; ++unit) {
       const std::int64_t column = unit / chunks * panel, first = unit % chunks * chunk;
       const int width = int(std::min(panel, n - column));
-      widest<MOST>(registers_of(width), a, first, std::min(all, first + chunk), tile, source + column * rows, own,
-                   out + column, n, width);
+      widest<MOST>(registers_of(width), a, first, std::min(all, first + chunk), tile, source + column * rows,
+                   own, out + column, n, width);
     }
   }
 }
@@ -251,9 +257,11 @@ void spmm(const Lanes<Number>& a, const Number* b, Number* out, std::int64_t k, 
 }  // namespace
 
 extern "C" void multiply(const NUMBER* values, const std::uint32_t* positions, const NUMBER* b, NUMBER* out,
-                         std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t steps, std::int64_t panel,
-                         std::int64_t tile, std::int64_t chunk, float* packed, float* partial, int threads) {
-  spmm(Lanes<NUMBER>{values, positions, m, steps}, b, out, k, n, panel, tile, chunk, packed, partial, threads);
+                         std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t steps,
+                         std::int64_t panel, std::int64_t tile, std::int64_t chunk, float* packed,
+                         float* partial, int threads) {
+  const Lanes<NUMBER> a{values, positions, m, steps};
+  spmm(a, b, out, k, n, panel, tile, chunk, packed, partial, threads);
 }
 
 extern "C" int lanes() { return LANES; }

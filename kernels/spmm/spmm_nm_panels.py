@@ -1,13 +1,14 @@
-"""N:M against packed panels of `b`: every row keeps as many of a tile, so no row pointers, no ragged ends.
+"""N:M against packed panels of `b`: every row keeps as many of a tile, so tiles need no pointers and no ends.
 
-As in any tiled compressed rows, a nonzero adds a multiple of a row of the panel to sums in registers, and the
-slice of the panel that a tile meets stays in L1. N:M makes the tiles regular: their loops are unrolled over
-groups, two rows are in flight, a position takes ceil(log2 M) bits, and what comes next is known early enough
-to be fetched. bfloat16 is widened, `b` as it is packed. The C++ is compiled for its N, M and dtype at first
-use.
+As in any tiled compressed rows, a nonzero adds a multiple of a row of the panel to sums in registers, and
+the slice of the panel that a tile meets stays in L1. N:M makes the tiles regular: their loops are unrolled
+over groups, two rows are in flight, a position takes ceil(log2 M) bits, and what comes next is known early
+enough to be fetched. bfloat16 is widened, `b` as it is packed. The C++ is compiled for its N, M and dtype
+at first use.
 
-V:N:M and N:M:G keep N of every M as well, and are taken as such. Bad at: fewer columns than a register holds,
-which is padded with zeros, and any where packing `b` is most of the work.
+V:N:M and N:M:G keep N of every M as well, and are taken as such. Bad at: few columns, which are padded to
+whole registers; large M beside a small N, where a tile has little of each row; bfloat16 where the dense
+product has instructions of its own.
 """
 
 import ctypes

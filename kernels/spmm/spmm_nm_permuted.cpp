@@ -1,8 +1,9 @@
 // out[m, n] = a @ b, with a in lanes (suite/formats/n_of_m.py), b column-major and out row-major.
 //
-// Compiled for its N, M and NUMBER (32: float, 16: bfloat16). A lane is a row: each register of values meets numbers
-// that a permutation picks from the window of b, so there is neither a gather nor a sum across lanes. Where bfloat16
-// has an instruction of its own, which adds two products to each lane's sum, two values of a row stand together.
+// Compiled for its N, M and NUMBER (32: float, 16: bfloat16). A lane is a row: each register of values
+// meets numbers that a permutation picks from the window of b, so there is neither a gather nor a sum
+// across lanes. Where bfloat16 has an instruction of its own, which adds two products to each sum, two
+// values of a row stand together.
 
 #include <cstdint>
 #include <cstring>
@@ -158,7 +159,7 @@ inline void add(Values value, const float* window, Words at, Floats& sum) {
 
 #endif
 
-// The first column, in its window, of the groups that the values of a round belong to; side by side if together.
+// Where in its window the group of a round's values begins; side by side where two stand together.
 constexpr std::uint32_t first_of(int round) {
   std::uint32_t both = 0;
   for (int i = 0; i < TOGETHER; ++i) both |= std::uint32_t((round * TOGETHER + i) / N * M) << (i * WORD);
@@ -209,7 +210,8 @@ void multiply(const Lanes& a, std::int64_t band, const Packed* b, Number* out, s
 }
 
 template <int C>
-void widest(std::int64_t columns, const Lanes& a, std::int64_t band, const Packed* b, Number* out, std::int64_t n) {
+void widest(std::int64_t columns, const Lanes& a, std::int64_t band, const Packed* b, Number* out,
+            std::int64_t n) {
   if (columns >= C)
     multiply<C>(a, band, b, out, n);
   else if constexpr (C > 1)
@@ -227,9 +229,9 @@ void pack(const Number* b, std::int64_t window, std::int64_t k, std::int64_t col
 }  // namespace
 
 // Threads take chunks of bands; a chunk stays in L2 while the columns of b pass.
-extern "C" void multiply(const Number* values, const Word* positions, const Number* b, Number* out, std::int64_t m,
-                         std::int64_t k, std::int64_t n, std::int64_t steps, std::int64_t chunk, Packed* buffer,
-                         int threads) {
+extern "C" void multiply(const Number* values, const Word* positions, const Number* b, Number* out,
+                         std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t steps,
+                         std::int64_t chunk, Packed* buffer, int threads) {
   const Lanes a{values, positions, m, steps};
   const std::int64_t bands = (m + LANES - 1) / LANES, windows = steps * WINDOWS;
   const bool as_is = sizeof(Packed) == sizeof(Number) && n == 1 && k == windows * WINDOW;

@@ -1,14 +1,15 @@
-"""N:M with a row a lane: permutations in registers pick from `b`, so that only the weight is read.
+"""N:M with a row a lane: permutations in registers pick from `b`, and only the compressed weight is read.
 
-Sixteen rows go side by side. Of each window of 16 columns (32 where M is larger) they keep equally many
-values; a register of these meets as many numbers of `b`, picked from the window by one permutation whose
-indices are the positions. No gather, no sum across lanes, no row pointers, and ceil(log2 M) bits for a
-position: one column takes the time the weight needs to arrive. Up to eight columns of `b` share what is read
-and unpacked. bfloat16 is widened on the way. The C++ is compiled for its N, M and dtype at first use.
+Rows stand side by side in the lanes of registers. Of each window of 16 columns (32 where M is larger) they
+keep equally many values; a register of these meets as many numbers of `b`, picked from the window by one
+permutation whose indices are the positions. No gather, no sum across lanes, no row pointers, and ceil(log2
+M) bits a position: one column takes the time in which the weight arrives. Up to eight columns of `b` share
+what is read and unpacked. bfloat16 goes in pairs where the processor multiplies them so, else it is widened
+on the way. The C++ is compiled for its N, M and dtype at first use.
 
-V:N:M and N:M:G keep N of every M as well, and are taken as such. Bad at: many columns, for each product costs
-a permutation beside the multiply-add, of which a processor may make half as many; windows that M does not
-fill (5 of 16: one number in 16 is never asked for).
+V:N:M and N:M:G keep N of every M as well, and are taken as such. Bad at: many columns of float32, for each
+product costs a permutation beside the multiply-add; M that leaves much of a window unused, such as 9 of 16;
+processors that permute slowly, or have no such instruction at all.
 """
 
 import ctypes

@@ -35,10 +35,10 @@ from suite.patterns.unstructured import Unstructured
 from suite.sparse import Sparse
 
 PATTERNS = (Given, Planted, Rmat, Banded, Stencil, Unstructured)
-SHAPES = (USUAL, (8, 8))  # the paper's; and a smaller one, which is fuller where blocks have no sharp edges
+SMALLER = (8, 8)  # than the paper's blocks; fuller, where those have no sharp edges
 ALONE = 0.4  # rate of multiplying a nonzero by itself, that of blocks being 1; measured
 IN_ROWS = 0.6  # rate of compressed rows in a kernel of their own; measured
-SHARP = 0.9  # of what is multiplied is nonzero: no other shape of blocks is worth trying
+LESS = 0.9  # of the work is what smaller blocks have to make do with to be taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +49,8 @@ class Gathered:
     blocks: Bsr
     filled: int  # nonzeros in blocks
     singles: Sparse
+    work: float  # positions multiplied, one of the singles counting as so many as take its time
     seconds: float  # that the order took
-
-    def work(self, full: float) -> float:
-        """Positions multiplied; one of the singles takes the time of 1 / full in a block."""
-        return self.blocks.values.numel() + self.singles.nonzeros / full
-
-    @property
-    def left(self) -> float:
-        """The share of nonzeros in no block."""
-        return self.singles.nonzeros / max(1, self.filled + self.singles.nonzeros)
 
     @property
     def note(self) -> dict[str, str]:
@@ -66,24 +58,30 @@ class Gathered:
             "blocks": f"{self.order.before}->{self.order.blocks}",
             "kept": f"{len(self.blocks.columns)}",
             "full": f"{self.filled / max(1, self.blocks.values.numel()):.0%}",
-            "left": f"{self.left:.0%}",
+            "left": f"{self.singles.nonzeros / max(1, self.filled + self.singles.nonzeros):.0%}",
             "permuting": f"{self.seconds:.2g}s",
         }
 
 
-def gather(a: Sparse, shapes: tuple[tuple[int, int], ...], full: float) -> Gathered:
-    """`a` in the shape of blocks that makes the least work, those kept of which so much is nonzero."""
-    found = []
-    for height, width in shapes:
-        began = perf_counter()
-        order = gathered(a, height, width)
-        seconds = perf_counter() - began
-        dense, singles = split(permuted(a, order), height, width, ceil(full * height * width))
-        found.append(Gathered(order, bsr(dense, height, width), dense.nonzeros, singles, seconds))
-        if found[-1].work(full) * SHARP <= a.nonzeros:
-            break
-    best = min(found, key=lambda one: one.work(full))
-    return replace(best, seconds=sum(one.seconds for one in found))
+def gather(a: Sparse, height: int, width: int, full: float) -> Gathered:
+    """`a` in blocks of this shape, those kept of which so much is nonzero."""
+    began = perf_counter()
+    order = gathered(a, height, width)
+    seconds = perf_counter() - began
+    dense, singles = split(permuted(a, order), height, width, ceil(full * height * width))
+    blocks = bsr(dense, height, width)
+    work = blocks.values.numel() + singles.nonzeros / full
+    return Gathered(order, blocks, dense.nonzeros, singles, work, seconds)
+
+
+def gather_well(a: Sparse, full: float) -> Gathered:
+    """`a` in blocks of the paper's shape, or in smaller ones where those make clearly less work."""
+    found = gather(a, *USUAL, full)
+    if LESS * found.work <= a.nonzeros:
+        return found
+    smaller = gather(a, *SMALLER, full)
+    better = smaller if smaller.work < LESS * found.work else found
+    return replace(better, seconds=found.seconds + smaller.seconds)
 
 
 def multiply(library: CDLL, found: Gathered, b: Tensor, **how) -> Prepared:
@@ -102,8 +100,8 @@ def spmm_smat(a, b):
     """Rows and columns permuted for blocks, in C++."""
     library = native.load(Path(spmm_block_panels.__file__).with_suffix(".cpp"))
     pairs = b.dtype == torch.bfloat16 and library.bfloat16s() == 2
-    found = gather(a, SHAPES, ALONE / 2 if pairs else ALONE)
-    if found.work(ALONE) > a.nonzeros / IN_ROWS and not pairs:
+    found = gather_well(a, ALONE / 2 if pairs else ALONE)
+    if found.work > a.nonzeros / IN_ROWS and not pairs:
         made = spmm_csr_tiled.prepare(a, b)
         return replace(made, note=made.note | found.note | {"kept": "0", "full": "0%", "left": "100%"})
     return multiply(library, found, b)

@@ -21,7 +21,7 @@ def refuse(case, device):
 def permuted(library, a, b):
     """The product on these tiles, real or emulated."""
     height, width = TILE
-    return multiply(library, gather(a, (TILE,), AS_MANY / (height * width)), b, across=width)
+    return multiply(library, gather(a, height, width, AS_MANY / (height * width)), b, across=width)
 
 
 @kernel(

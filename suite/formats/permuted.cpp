@@ -172,10 +172,12 @@ extern "C" void cluster(const std::int64_t* starts, const std::int32_t* items, c
   for (std::int64_t row = 0; row < m; ++row) {
     Signature& least = groups.signature[row];
     least.fill(~0u);
-    for (std::int64_t at = starts[row], before = -1; at < starts[row + 1]; ++at) {
-      const std::int32_t label = labels ? labels[items[at]] : items[at];
-      if (label != before) hashes.add(label, least);
+    std::uint32_t before = ~0u, times = 0;
+    for (std::int64_t at = starts[row]; at < starts[row + 1]; ++at) {
+      const std::uint32_t label = labels ? labels[items[at]] : items[at];
+      times = label == before ? times + 1 : 0;
       before = label;
+      hashes.add(mix(label) + times, least);
     }
   }
   join_equal(groups, threads);
