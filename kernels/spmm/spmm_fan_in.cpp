@@ -106,7 +106,7 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
 template <int W, int V, class Column>
 void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
               const float* panel, float* partial, float* out, std::int64_t n, int width) {
-  constexpr int STRIDE = W * V, SETS = std::min(4, REGISTERS / V);
+  constexpr int STRIDE = W * V, SETS = std::min(8, REGISTERS / V);
   std::fill(partial, partial + (last - first) * STRIDE, 0.0f);
   for (std::int64_t slot = 0; slot < a.fan_in; slot += tile)
     for (std::int64_t row = first; row < last; ++row) {
@@ -129,7 +129,7 @@ void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
       for (int v = 0; v < V; ++v) store<W>(sum[0][v], kept + v * W);
     }
   for (std::int64_t row = first; row < last; ++row)
-    std::memcpy(out + row * n, partial + (row - first) * STRIDE, width * sizeof(float));
+    for (int j = 0; j < width; ++j) out[row * n + j] = partial[(row - first) * STRIDE + j];
 }
 
 template <int V, class Column>

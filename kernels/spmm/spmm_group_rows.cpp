@@ -47,18 +47,11 @@ inline float widen(bfloat16 value) {
   return wide;
 }
 
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
 template <int W>
 struct Lanes {
   typedef float Vector __attribute__((vector_size(W * 4)));
+  typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
+  typedef std::uint16_t Halves __attribute__((vector_size(W * 2)));
 };
 template <int W>
 using Vector = typename Lanes<W>::Vector;
@@ -72,9 +65,12 @@ inline Vector<W> load(const float* from) {
 
 template <int W>
 inline Vector<W> load(const bfloat16* from) {
-  float wide[W];
-  for (int j = 0; j < W; ++j) wide[j] = widen(from[j]);
-  return load<W>(wide);
+  typename Lanes<W>::Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  const auto bits = __builtin_convertvector(halves, typename Lanes<W>::Bits) << 16;
+  Vector<W> value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
 template <int W>
@@ -83,15 +79,14 @@ inline void store(Vector<W> value, float* to) {
 }
 
 template <int W>
-inline void put(Vector<W> sum, float* out) {
-  store<W>(sum, out);
-}
-
-template <int W>
-inline void put(Vector<W> sum, bfloat16* out) {
-  float parts[W];
-  store<W>(sum, parts);
-  for (int j = 0; j < W; ++j) narrow(parts[j], out + j);
+inline void store(Vector<W> value, bfloat16* to) {
+  typename Lanes<W>::Bits bits, nan = {};
+  std::memcpy(&bits, &value, sizeof bits);
+  nan += 0x7fc0;
+  const auto nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
+  const auto rounded = (bits & 0x7fffffff) > 0x7f800000 ? nan : nearest;
+  const auto halves = __builtin_convertvector(rounded, typename Lanes<W>::Halves);
+  std::memcpy(to, &halves, sizeof halves);
 }
 
 // A value that stays in its register: a compiler would rather load it anew for each use.
@@ -203,8 +198,12 @@ __attribute__((noinline)) void multiply(const Strips<Column>& a, std::int64_t fi
         const std::int32_t row = a.rows[strip * H + h];
         if (row < 0) continue;
         Number* out = panel.out + row * panel.n;
-        for (int v = 0; v < V; ++v) put<W>(sum[0][h][v], out + (v + 1 < V ? v * W : panel.last_out));
-        for (int s = 0; s < SINGLES; ++s) narrow(single[0][s][h], out + panel.singles_out + s);
+        for (int v = 0; v < V; ++v) store<W>(sum[0][h][v], out + (v + 1 < V ? v * W : panel.last_out));
+        for (int s = 0; s < SINGLES; ++s) {
+          Number column[H];
+          store<H>(single[0][s], column);
+          out[panel.singles_out + s] = column[h];
+        }
       }
     }
   }

@@ -162,10 +162,10 @@ void fill_gaps(Groups& groups) {
 }  // namespace
 
 // order[m]: rows, those of a group next to each other and full groups first, else as they came. Rows meet
-// items, or labels of items where there are any.
+// items, or labels of items where there are any; repeated, a label that is met again is met once more.
 extern "C" void cluster(const std::int64_t* starts, const std::int32_t* items, const std::int32_t* labels,
-                        std::int64_t m, std::int64_t size, std::int64_t seed, std::int64_t threads,
-                        std::int32_t* order) {
+                        std::int64_t m, std::int64_t size, std::int64_t repeated, std::int64_t seed,
+                        std::int64_t threads, std::int32_t* order) {
   Groups groups(m, size);
   const Hashes hashes{std::uint32_t(seed)};
 #pragma omp parallel for schedule(dynamic, 256) num_threads(threads)
@@ -175,9 +175,9 @@ extern "C" void cluster(const std::int64_t* starts, const std::int32_t* items, c
     std::uint32_t before = ~0u, times = 0;
     for (std::int64_t at = starts[row]; at < starts[row + 1]; ++at) {
       const std::uint32_t label = labels ? labels[items[at]] : items[at];
-      times = label == before ? times + 1 : 0;
+      times = repeated && label == before ? times + 1 : 0;
+      if (times || label != before) hashes.add(mix(label) + times, least);
       before = label;
-      hashes.add(mix(label) + times, least);
     }
   }
   join_equal(groups, threads);

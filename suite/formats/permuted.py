@@ -3,7 +3,7 @@
 Rows that meet much the same columns become neighbours, then columns that meet much the same groups of rows.
 The first step looks at single columns: while columns are shuffled, blocks of them say nothing. Where columns
 stand in a meaningful order already, as in a mesh, rows are grouped by the blocks of columns they meet, and
-columns stay. The better of both is taken, or the order as it was if neither is better.
+columns stay. The best of these is taken, or the order as it was if none is better.
 
 To permute for dense blocks is the idea of Okanovic et al., "High Performance Unstructured SpMM Computation
 Using Tensor Cores", SC 2024. Here rows are grouped by MinHash instead of being compared with each other, so
@@ -11,6 +11,7 @@ time grows with the nonzeros. Bad at: uniformly random matrices, no two rows of 
 """
 
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,7 @@ import numpy as np
 import torch
 
 from suite import native
-from suite.kernel import Refused
-from suite.sparse import INT32_MOST, Sparse, from_positions
+from suite.sparse import Sparse, from_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,27 +37,30 @@ class Order:
 def gathered(a: Sparse, height: int, width: int, seed: int = 0) -> Order:
     """An order in which few blocks of height x width hold all nonzeros; never more than before."""
     m, k = a.shape
-    if max(m, k) > INT32_MOST:
-        raise Refused(f"a side of {max(m, k)}; rows and columns are counted to {INT32_MOST}")
-    rows, columns = np.arange(m, dtype=np.int32), np.arange(k, dtype=np.int32)
-    if not a.nonzeros:
-        return Order(rows, columns, 0, 0)
     positions = a.starts.numpy().astype(np.int64), a.columns.numpy()
-    before = count(*positions, rows, groups(columns, width), height)
+    rows, columns = np.arange(m, dtype=np.int32), np.arange(k, dtype=np.int32)
+    before = count(*positions, rows, groups(columns, width), height) if a.nonzeros else 0
     best = Order(rows, columns, before, before)
-    least = -(-a.nonzeros // (height * width))
-
-    def better(best: Order, rows: np.ndarray, columns: np.ndarray) -> Order:
+    fewest = -(-a.nonzeros // (height * width))
+    for rows, columns in candidates(*positions, k, height, width, seed) if before > fewest else ():
         blocks = count(*positions, rows, groups(columns, width), height)
-        return Order(rows, columns, blocks, before) if blocks < best.blocks else best
-
-    if best.blocks > least:
-        alike = clustered(*positions, None, height, seed)
-        met = transposed(*positions, alike, k, height)
-        best = better(best, alike, clustered(*met, None, width, seed))
-    if best.blocks > least:
-        best = better(best, clustered(*positions, groups(columns, width), height, seed), columns)
+        if blocks < best.blocks:
+            best = Order(rows, columns, blocks, before)
+        if blocks == fewest:
+            break
     return best
+
+
+def candidates(
+    starts: np.ndarray, columns: np.ndarray, k: int, height: int, width: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Orders of rows and of columns, each found when it is asked for."""
+    rows = clustered(starts, columns, None, height, False, seed)
+    met = transposed(starts, columns, rows, k, height)
+    for repeated in (True, False):
+        yield rows, clustered(*met, None, width, repeated, seed)
+    in_place = np.arange(k, dtype=np.int32)
+    yield clustered(starts, columns, groups(in_place, width), height, False, seed), in_place
 
 
 def groups(order: np.ndarray, size: int) -> np.ndarray:
@@ -68,11 +71,15 @@ def groups(order: np.ndarray, size: int) -> np.ndarray:
 
 
 def clustered(
-    starts: np.ndarray, columns: np.ndarray, labels: np.ndarray | None, size: int, seed: int
+    starts: np.ndarray, columns: np.ndarray, labels: np.ndarray | None, size: int, repeated: bool, seed: int
 ) -> np.ndarray:
-    """An order of the rows in which groups of `size` meet much the same columns, or labels of columns."""
+    """An order of the rows in which groups of `size` meet much the same columns, or labels of columns.
+
+    repeated: as often, too. Then what a row meets once by chance counts for less.
+    """
     order = np.empty(len(starts) - 1, np.int32)
-    call("cluster", starts, columns, labels, len(order), size, seed, torch.get_num_threads(), order)
+    threads = torch.get_num_threads()
+    call("cluster", starts, columns, labels, len(order), size, int(repeated), seed, threads, order)
     return order
 
 
