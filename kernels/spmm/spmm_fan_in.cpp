@@ -26,6 +26,7 @@ constexpr int WIDE = 4;
 #endif
 constexpr int PANEL = 64;     // columns
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
+constexpr int AHEAD = 256;    // nonzeros: the tables come from far away, and once
 constexpr int CHAINS = 2;     // of one column, where putting numbers together takes longer than adding
 
 template <int W>
@@ -91,8 +92,11 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
     Vector<WIDE> sum[CHAINS] = {};
     std::int64_t slot = 0;
     for (; slot + CHAINS <= a.fan_in; slot += CHAINS)
-      for (int s = 0; s < CHAINS; ++s)
+      for (int s = 0; s < CHAINS; ++s) {
+        __builtin_prefetch(values + (slot + s) * WIDE + AHEAD);
+        __builtin_prefetch(columns + (slot + s) * WIDE + AHEAD);
         sum[s] += load<WIDE>(values + (slot + s) * WIDE) * gather(x, columns + (slot + s) * WIDE);
+      }
     for (; slot < a.fan_in; ++slot)
       sum[0] += load<WIDE>(values + slot * WIDE) * gather(x, columns + slot * WIDE);
     for (int s = 1; s < CHAINS; ++s) sum[0] += sum[s];
@@ -117,10 +121,13 @@ void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
       for (int v = 0; v < V; ++v) sum[0][v] = load<W>(kept + v * W);
       const std::int64_t end = std::min(slot + tile, a.fan_in);
       std::int64_t at = slot;
-      for (; at + SETS <= end; at += SETS)
+      for (; at + SETS <= end; at += SETS) {
+        __builtin_prefetch(values + at + AHEAD);
+        __builtin_prefetch(columns + at + AHEAD);
         for (int s = 0; s < SETS; ++s)
           for (int v = 0; v < V; ++v)
             sum[s][v] += values[at + s] * load<W>(panel + std::int64_t(columns[at + s]) * STRIDE + v * W);
+      }
       for (; at < end; ++at)
         for (int v = 0; v < V; ++v)
           sum[0][v] += values[at] * load<W>(panel + std::int64_t(columns[at]) * STRIDE + v * W);
