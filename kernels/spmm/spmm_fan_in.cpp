@@ -26,7 +26,7 @@ constexpr int WIDE = 4;
 #endif
 constexpr int PANEL = 64;     // columns
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
-constexpr int AHEAD = 256;    // nonzeros: the tables come from far away, and once
+constexpr int AHEAD = 1024;   // nonzeros: the tables come from far away, and once
 constexpr int CHAINS = 2;     // of one column, where putting numbers together takes longer than adding
 
 template <int W>
@@ -110,7 +110,7 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
 template <int W, int V, class Column>
 void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
               const float* panel, float* partial, float* out, std::int64_t n, int width) {
-  constexpr int STRIDE = W * V, SETS = std::min(8, REGISTERS / V);
+  constexpr int STRIDE = W * V, SETS = std::max(1, REGISTERS / V);
   std::fill(partial, partial + (last - first) * STRIDE, 0.0f);
   for (std::int64_t slot = 0; slot < a.fan_in; slot += tile)
     for (std::int64_t row = first; row < last; ++row) {
