@@ -57,7 +57,7 @@ def matrices():
         yield Heat(case("spmm", Given(), m=0, k=0, n=n), 0.95)
 
 
-@race(workload="unstructured", own=("spmm_block_*",), rivals=("spmm_csr_torch",))
+@race(workload="unstructured", own=("spmm_smat*",), rivals=("spmm_csr_torch",))
 def permutation():
     """A million rows in which blocks were hidden: found again, and within seconds."""
     yield Heat(case("spmm", Planted(16, 16, 0.99998), m=10**6, k=10**6, n=8), setup=10.0, padding=1.02)
