@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from suite import native
 from suite.case import Case
 from suite.pattern import Pattern
 
@@ -59,6 +60,7 @@ class Prepared:
     values, metadata: bytes of the converted operand's values, and of indices, masks, padding; None if closed.
     holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
+    executed_pattern: what the hardware runs it as, where that is not the case's: a 1:8 mask runs as "2:4".
     hidden: it keeps buffers it cannot show (a compiler's packed weights): the caches are then emptied whole
         before a cold call.
     """
@@ -70,6 +72,7 @@ class Prepared:
     holds: tuple[Any, ...] = ()
     note: dict[str, Any] = field(default_factory=dict)
     hidden: bool = False
+    executed_pattern: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +125,10 @@ class Kernel:
 
     @cached_property
     def hash(self) -> str:
-        """Of its source, the native one beside it, and what it imports of its package and of SHARED.
+        """Of its source, the native one beside it and the headers of that, and what of its own it imports.
 
-        Another hash is another kernel: what was measured of the old one is not this one's.
+        Its own are its package and SHARED. Another hash is another kernel: what was measured of the old one
+        is not this one's.
         """
         made = hashlib.sha256()
         for part in source(self.prepare):
@@ -216,10 +220,11 @@ def file_of(thing: Any) -> Path | None:
 
 
 def beside(file: Path) -> Iterator[bytes]:
-    """A file and the native source of the same stem."""
-    for one in (file, *(file.with_suffix(suffix) for suffix in SOURCES)):
+    """A file, and the native source of the same stem with its headers."""
+    yield file.read_bytes()
+    for one in (file.with_suffix(suffix) for suffix in SOURCES):
         if one.is_file():
-            yield one.read_bytes()
+            yield from (part.read_bytes() for part in native.parts(one))
 
 
 def text_of(function: Any) -> bytes:

@@ -1,7 +1,8 @@
 """Native: the C++ beside a kernel, compiled for this machine at first use and kept.
 
-A source is one self-contained file: what is kept goes by a hash of its content, the flags, the compiler's
-version and the processor's features, so a cache folder shared by unlike machines serves each of them.
+A source is one file and the headers it includes, from beside it or from HEADERS: what is kept goes by a hash
+of their content, the flags, the compiler's version and the processor's features, so a cache folder shared by
+unlike machines serves each of them.
 The name of a kept library ends in a hash of itself: one that was cut short is seen before it is loaded.
 """
 
@@ -10,24 +11,31 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import torch  # noqa: F401  its OpenMP runtime must be in the process first, for ours to be the same
+import numpy as np
+from torch import Tensor  # also, its OpenMP runtime must be in the process first, for ours to be the same
 
 from suite.cache import folder as cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
+HEADERS = Path(__file__).parent / "cpp"  # what sources share
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 SAID = 12  # lines of the compiler's last words that an error repeats
 
 PROBE = '#include <omp.h>\nextern "C" int threads() { return omp_get_max_threads(); }\n'
+
+LIVE = object()  # stands where a bound function takes an argument of each call
 
 
 class BuildFailed(RuntimeError):
@@ -44,6 +52,60 @@ def load(source: Path, *flags: str) -> ctypes.CDLL:
         except OSError:  # whole, yet not loadable: made against another C library
             kept.unlink(missing_ok=True)
     return ctypes.CDLL(str(_build(source, flags)))
+
+
+def bind(function: Any, *arguments: Any, returns: Any = None) -> Callable[..., Any]:
+    """A C function with its arguments, but for those that are LIVE: these are given in each call, in order.
+
+        add = native.bind(library.add, native.LIVE, held.values, len(held.values), out, c_int(threads))
+        add(b)
+
+    Tensors and arrays go by address, numbers in 64 bits, truth as an int, anything else as ctypes takes it.
+    What is live is a tensor or a number. What is not is kept, and stays where it is: a tensor that will be
+    resized must be live. One call at a time. `returns` is a type of ctypes; a wrong count is a TypeError.
+    """
+    function.restype = returns
+    passed = tuple(_passed(one) for one in arguments)
+    slots = tuple(enumerate(slot for slot, one in zip(passed, arguments, strict=True) if one is LIVE))
+
+    def call(*live: Any) -> Any:
+        if len(live) != len(slots):  # naming all arguments keeps them: a pointer does not
+            raise TypeError(
+                f"{function.__name__}: {len(slots)} of {len(arguments)} arguments are live, got {len(live)}"
+            )
+        for at, slot in slots:
+            one = live[at]
+            slot.value = one if type(one) is int else one.data_ptr()
+        return function(*passed)
+
+    return call
+
+
+def _passed(one: Any) -> Any:
+    if one is LIVE:
+        return ctypes.c_void_p()  # as wide as a number
+    if isinstance(one, Tensor):
+        return ctypes.c_void_p(one.data_ptr())
+    if isinstance(one, np.ndarray):
+        return ctypes.c_void_p(one.ctypes.data)
+    if isinstance(one, bool):
+        return ctypes.c_int(one)
+    return ctypes.c_int64(one) if isinstance(one, int) else one
+
+
+def parts(source: Path) -> list[Path]:
+    """The source and the headers of the project in it, at any depth: what is included in quotes and found.
+
+    Whether one that is not found is missed is for the compiler to say.
+    """
+    found = [source]
+    for one in found:
+        for name in INCLUDE.findall(one.read_text("utf-8", "replace")):
+            places = ((folder / name).resolve() for folder in (one.parent, HEADERS))
+            header = next((at for at in places if at.is_file()), None)
+            if header and header not in found:
+                found.append(header)
+    return found
 
 
 def missing() -> list[str]:
@@ -114,7 +176,9 @@ def _processor() -> str:
 
 def _stem(source: Path, flags: tuple[str, ...]) -> str:
     """What the name of a kept library begins with: another stem is another library."""
-    made = hashlib.sha256(source.read_bytes())
+    made = hashlib.sha256()
+    for file in parts(source):
+        made.update(file.read_bytes() + b"\0")
     for part in (*FLAGS, *_machine_flags(), *flags, *(_compiler() or ()), _processor()):
         made.update(b"\0" + part.encode())
     return f"{source.stem}-{made.hexdigest()[:16]}"
@@ -137,7 +201,7 @@ def _build(source: Path, flags: tuple[str, ...]) -> Path:
     *command, _ = _compiler() or ("c++", "")
     with tempfile.TemporaryDirectory(dir=folder(), prefix=".build-") as own:
         made = Path(own, "made.so")
-        call = [*command, *FLAGS, *_machine_flags(), *flags, str(source), "-o", str(made)]
+        call = [*command, *FLAGS, *_machine_flags(), *flags, f"-I{HEADERS}", str(source), "-o", str(made)]
         done = subprocess.run(call, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode or not made.is_file():
             said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SAID:])

@@ -16,7 +16,7 @@ from suite.cpu.device import Cpu
 from suite.formats.columns import columns, transposed
 from suite.kernel import KERNELS, imported, kernel, package
 from suite.op import OPS, discover_parts, make_operands
-from suite.ops import sddmm, spmm, spmm_t
+from suite.ops import sddmm, spmm
 from suite.ops.sparse_step import with_values
 from suite.patterns.rmat import Rmat
 from suite.patterns.unstructured import Unstructured
@@ -69,7 +69,7 @@ def test_the_answer_is_what_autograd_makes_of_a_masked_layer(sparsity):
 def test_references_are_the_same_by_rows_and_by_panels(sparsity, monkeypatch):
     operands, answers = make_operands(step(sparsity)), []
     for density in (0.0, 1.1):
-        for module in (spmm, spmm_t, sddmm):
+        for module in (spmm, sddmm):
             monkeypatch.setattr(module, "DENSE_REFERENCE", density)
             monkeypatch.setattr(module, "PANEL", 500)
         answers.append(OPS["sparse_step"].reference(*operands))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from suite import kernel as whole
+from suite import native
 from suite.kernel import kernel, prepared
 from suite.op import discover_parts
 
@@ -73,6 +74,20 @@ def test_native_source_beside_it_is_part_of_it(package):
     near, alone = hashes()
     (package / "alone.cpp").write_text("int main;")
     assert hashes() != [near, alone]
+
+
+@pytest.mark.parametrize("edited", ["near.h", "far.h"])
+def test_an_edited_header_is_another_kernel(package, monkeypatch, edited):
+    monkeypatch.setattr(native, "HEADERS", package / "shared")
+    files = {"near.h": package / "near.h", "far.h": package / "shared" / "far.h"}
+    files["far.h"].parent.mkdir()
+    (package / "alone.cpp").write_text('#include "near.h"\n')
+    files["near.h"].write_text('#include "far.h"\n')
+    files["far.h"].write_text("int main;")
+    near, alone = hashes()
+    files[edited].write_text(files[edited].read_text() + "// edited\n")
+    assert hashes()[0] == near
+    assert hashes()[1] != alone
 
 
 def test_a_changed_layout_of_the_suite_is_another_kernel(monkeypatch):

@@ -1,11 +1,16 @@
 """Native: built once, kept by content, safe with company, and a sentence where there is no compiler."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
+from ctypes import c_int, c_int64
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from suite import native
 
@@ -21,6 +26,15 @@ extern "C" int threads() {
   most = omp_get_num_threads();
   return most;
 }
+"""
+
+
+SUM = """
+#include <cstdint>
+extern "C" void sum(const float* a, int negated, const float* b, std::int64_t size, float* out, int every) {
+  for (std::int64_t i = 0; i < size; i += every) out[i] = (negated ? -1 : 1) * (a[i] + b[i]);
+}
+extern "C" std::int64_t less(std::int64_t a, std::int64_t b) { return a - b; }
 """
 
 
@@ -60,6 +74,43 @@ def test_other_content_and_other_flags_are_other_libraries(tmp_path, cache):
     file.write_text("// edited\n" + ANSWER)
     assert native.load(file, "-DANSWER=2").answer() == 2
     assert len(libraries(cache)) == 3
+
+
+@pytest.fixture
+def with_headers(tmp_path, monkeypatch):
+    """A source with a header beside it, which includes a shared one, which includes the first again."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setattr(native, "HEADERS", shared)
+    texts = {
+        tmp_path / "answer.cpp": '#include <cstdint>\n#include "near.h"\n' + ANSWER,
+        tmp_path / "near.h": '#pragma once\n #  include "far.h"\n',
+        shared / "far.h": '#pragma once\n#include "../near.h"\n#define ANSWER 42\n',
+    }
+    for file, text in texts.items():
+        file.write_text(text)
+    return list(texts)
+
+
+def test_the_parts_of_a_source_are_the_headers_it_includes_at_any_depth(with_headers):
+    assert native.parts(with_headers[0]) == with_headers
+
+
+@needs_compiler
+def test_an_edited_header_is_another_library(with_headers, cache):
+    source, _, far = with_headers
+    assert native.load(source).answer() == 42
+    far.write_text(far.read_text().replace("42", "43"))
+    assert native.load(source).answer() == 43
+    assert len({library.stem[:-17] for library in libraries(cache)}) == 2
+
+
+@needs_compiler
+def test_a_missing_header_is_named(with_headers):
+    source, _, far = with_headers
+    far.unlink()
+    with pytest.raises(native.BuildFailed, match=r"answer\.cpp does not compile(.|\n)*far\.h"):
+        native.load(source)
 
 
 @needs_compiler
@@ -154,6 +205,60 @@ def test_a_compiler_without_openmp_is_a_reason_not_a_crash(monkeypatch, tmp_path
     monkeypatch.setenv("CXX", str(fake))
     (reason,) = native.missing()
     assert "OpenMP" in reason and "unsupported option -fopenmp" in reason
+
+
+@pytest.fixture
+def library(tmp_path):
+    file = tmp_path / "sum.cpp"
+    file.write_text(SUM)
+    return native.load(file)
+
+
+@needs_compiler
+@pytest.mark.parametrize("negated", [False, True])
+def test_bound_arguments_stay_and_live_ones_are_given(library, negated):
+    a, out = torch.arange(5.0), np.zeros(5, np.float32)
+    add = native.bind(library.sum, a, negated, native.LIVE, 5, out, c_int(2))
+    for b in (torch.ones(5), torch.full((5,), 2.0)):
+        assert add(b) is None
+        assert out[::2].tolist() == (((-1) ** negated) * (a + b))[::2].tolist()
+        assert not out[1::2].any()
+    a[0] = 9
+    add(torch.ones(5))
+    assert abs(out[0]) == 10  # what is bound is where it was, not what it was
+
+
+@needs_compiler
+def test_numbers_have_64_bits_live_or_not_and_the_answer_too(library):
+    far = 2**62
+    assert native.bind(library.less, far, -far + 1, returns=c_int64)() == 2 * far - 1
+    less = native.bind(library.less, native.LIVE, native.LIVE, returns=c_int64)
+    assert less(-far, 5) == -far - 5
+    assert less(5, -far) == far + 5
+
+
+@needs_compiler
+def test_what_is_bound_is_kept(library):
+    a, b = torch.ones(5), torch.ones(5)
+    out = torch.zeros(5)
+    gone = weakref.ref(a), weakref.ref(b)
+    add = native.bind(library.sum, a, False, b, 5, out, c_int(1))
+    del a, b
+    gc.collect()
+    assert all(one() is not None for one in gone)
+    add()
+    assert out.tolist() == [2] * 5
+    del add
+    gc.collect()
+    assert not any(one() is not None for one in gone)
+
+
+@needs_compiler
+@pytest.mark.parametrize("live", [0, 2])
+def test_a_wrong_count_of_live_arguments_is_told(library, live):
+    add = native.bind(library.sum, torch.ones(5), False, native.LIVE, 5, torch.ones(5), c_int(1))
+    with pytest.raises(TypeError, match=f"sum: 1 of 6 arguments are live, got {live}"):
+        add(*[torch.ones(5)] * live)
 
 
 @needs_compiler

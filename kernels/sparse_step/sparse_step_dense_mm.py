@@ -5,7 +5,7 @@ gradients go there, a small part of the time that training with a dense weight d
 is once an epoch. Bad at: every sparsity, that is the point.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
@@ -49,20 +49,10 @@ class Positions:
 
     def __init__(self, pattern):
         library = native.load(Path(__file__).with_suffix(".cpp"))
-        self._scatter, self._gather = library.scatter, library.gather
         self.holds = pattern.starts, pattern.columns
-        self._where = [ctypes.c_void_p(one.data_ptr()) for one in self.holds]
-        self._sizes = (*map(ctypes.c_int64, pattern.shape), ctypes.c_int(torch.get_num_threads()))
-
-    def scatter(self, values, dense):
-        self._scatter(*self._where, *pointers(values, dense), *self._sizes)
-
-    def gather(self, dense, values):
-        self._gather(*self._where, *pointers(dense, values), *self._sizes)
-
-
-def pointers(*tensors):
-    return [ctypes.c_void_p(one.data_ptr()) for one in tensors]
+        given = (*self.holds, native.LIVE, native.LIVE, *pattern.shape, c_int(torch.get_num_threads()))
+        self.scatter = native.bind(library.scatter, *given)  # values, dense
+        self.gather = native.bind(library.gather, *given)  # dense, values
 
 
 def prepare(pattern, x, product, masked=False):

@@ -9,51 +9,23 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
-#if defined(__AVX__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
+#include "constants.h"
+#include "fours.h"
+#include "vectors.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 16;  // floats of the widest register
-constexpr int MOST = 16;  // registers that a row's sums, or a row of dy, may take
-#elif defined(__AVX__)
-constexpr int WIDE = 8;
-constexpr int MOST = 8;
-#else
-constexpr int WIDE = 4;
-constexpr int MOST = 8;
-#endif
-constexpr int GROUP = 4;  // entries that are loaded, and that are summed across, together
-constexpr int SOON = 2;   // rows
-constexpr int LINE = 64;  // bytes
+constexpr int MOST = WIDE == 16 ? 16 : 8;  // registers that a row's sums, or a row of dy, may take
+constexpr int GROUP = 4;                   // entries that are loaded, and that are summed across, together
+constexpr int SOON = 2;                    // rows
 
-// Loads bound these products. AMD shuffles beside its multipliers, so there a value is spread from a register
-// that holds four; Intel shuffles in one of them, and spreads from memory.
-#if defined(__AVX2__) && (defined(__znver1__) || defined(__znver2__) || defined(__znver3__) || \
-                          defined(__znver4__) || defined(__znver5__))
-constexpr bool SPREAD_IN_REGISTERS = true;
-#else
-constexpr bool SPREAD_IN_REGISTERS = false;
-#endif
-
-typedef float Vector __attribute__((vector_size(WIDE * 4)));
-typedef float Four __attribute__((vector_size(16)));
-
-template <class V>
-inline V load(const float* from) {
-  V value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class V>
-inline void store(V value, float* to) {
-  std::memcpy(to, &value, sizeof value);
-}
+using Floats = Vector<WIDE>;
+using Columns = FourColumns<std::uint16_t>;
 
 // Entries edges[t * rows + i] to edges[t * rows + i + next] are row i of tile t; columns count from the tile's
 // first. Entries are in order of rows (next is rows) or of tiles (next is one).
@@ -69,33 +41,6 @@ struct Panels {
   explicit Panels(std::int64_t n) : vectors(n / WIDE), count((vectors + MOST - 1) / MOST) {}
   std::int64_t first(std::int64_t panel) const { return vectors * panel / count * WIDE; }
   int registers(std::int64_t panel) const { return int((first(panel + 1) - first(panel)) / WIDE); }
-};
-
-// Four columns by one load.
-struct Columns {
-  std::uint64_t four;
-  explicit Columns(const std::uint16_t* from) { std::memcpy(&four, from, 8); }
-  std::int64_t operator[](int s) const { return std::uint16_t(four >> (16 * s)); }
-};
-
-// Four values, of which `spread` makes a vector of one.
-struct Values {
-  const float* from;
-  Four four;
-  explicit Values(const float* at) : from(at) {
-    if constexpr (SPREAD_IN_REGISTERS) four = load<Four>(at);
-  }
-  template <int S>
-  Vector spread() const {
-#if defined(__AVX512F__)
-    if constexpr (SPREAD_IN_REGISTERS)
-      return (Vector)_mm512_broadcastss_ps(_mm_permute_ps((__m128)four, S * 0x55));
-#elif defined(__AVX2__)
-    if constexpr (SPREAD_IN_REGISTERS)
-      return (Vector)_mm256_broadcastss_ps(_mm_permute_ps((__m128)four, S * 0x55));
-#endif
-    return from[S] - Vector{};
-  }
 };
 
 // Rows of a tile lie far apart where entries are in order of rows: no processor guesses where the next one is.
@@ -123,32 +68,32 @@ void multiply(const Tiles& a, const float* values, const float* b, float* out, s
         fetch(a.columns, edges + row + SOON, a.next);
       }
       float* to = out + row * n;
-      Vector sum[SETS][VECTORS] = {};
+      Floats sum[SETS][VECTORS] = {};
       if (tile)
-        for (int v = 0; v < VECTORS; ++v) sum[0][v] = load<Vector>(to + v * WIDE);
-      const auto add = [&](int set, Vector value, std::int64_t column) {
+        for (int v = 0; v < VECTORS; ++v) sum[0][v] = load<WIDE>(to + v * WIDE);
+      const auto add = [&](int set, Floats value, std::int64_t column) {
         const float* from = slice + column * VECTORS * WIDE;
-        for (int v = 0; v < VECTORS; ++v) sum[set][v] += value * load<Vector>(from + v * WIDE);
+        for (int v = 0; v < VECTORS; ++v) sum[set][v] += value * load<WIDE>(from + v * WIDE);
       };
       for (; at + GROUP <= end; at += GROUP) {
         const Columns columns(a.columns + at);
-        const Values four(values + at);
+        const FourValues<WIDE, float> four(values + at);
         add(0, four.template spread<0>(), columns[0]);
         add(1 % SETS, four.template spread<1>(), columns[1]);
         add(2 % SETS, four.template spread<2>(), columns[2]);
         add(3 % SETS, four.template spread<3>(), columns[3]);
       }
-      for (; at < end; ++at) add(0, values[at] - Vector{}, a.columns[at]);
+      for (; at < end; ++at) add(0, values[at] - Floats{}, a.columns[at]);
       for (int s = 1; s < SETS; ++s)
         for (int v = 0; v < VECTORS; ++v) sum[0][v] += sum[s][v];
-      for (int v = 0; v < VECTORS; ++v) store(sum[0][v], to + v * WIDE);
+      for (int v = 0; v < VECTORS; ++v) store<WIDE>(sum[0][v], to + v * WIDE);
     }
   }
 }
 
 #if defined(__AVX512F__)
 // Four sums across: 13 instructions, where one takes eight.
-inline Four across(const Vector* of) {
+inline Vector<4> across(const Floats* of) {
   const auto pairs = [](__m512 a, __m512 b) {
     return _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
   };
@@ -157,13 +102,13 @@ inline Four across(const Vector* of) {
                                      _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(fours),
                                     _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(fours), 1)));
-  return (Four)_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  return (Vector<4>)_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 #else
-inline Four across(const Vector* of) {
-  Four sums;
+inline Vector<4> across(const Floats* of) {
+  Vector<4> sums;
   for (int s = 0; s < GROUP; ++s) {
-    Four parts[WIDE / 4];
+    Vector<4> parts[WIDE / 4];
     std::memcpy(parts, of + s, sizeof parts);
     for (int part = 1; part < WIDE / 4; ++part) parts[0] += parts[part];
     sums[s] = (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
@@ -186,38 +131,29 @@ void sample(const Tiles& mask, const float* dy, const float* x, float* out, std:
         fetch(out, edges + row + SOON, mask.next);
         fetch(mask.columns, edges + row + SOON, mask.next);
       }
-      Vector left[VECTORS];
-      for (int v = 0; v < VECTORS; ++v) left[v] = load<Vector>(dy + (row * VECTORS + v) * WIDE);
+      Floats left[VECTORS];
+      for (int v = 0; v < VECTORS; ++v) left[v] = load<WIDE>(dy + (row * VECTORS + v) * WIDE);
       const auto sums = [&](Columns columns) {
-        Vector sum[GROUP];
+        Floats sum[GROUP];
         for (int s = 0; s < GROUP; ++s) {
           const float* right = slice + columns[s] * VECTORS * WIDE;
-          sum[s] = left[0] * load<Vector>(right);
-          for (int v = 1; v < VECTORS; ++v) sum[s] += left[v] * load<Vector>(right + v * WIDE);
+          sum[s] = left[0] * load<WIDE>(right);
+          for (int v = 1; v < VECTORS; ++v) sum[s] += left[v] * load<WIDE>(right + v * WIDE);
         }
         return across(sum);
       };
       for (; at + GROUP <= end; at += GROUP) {
-        const Four four = sums(Columns(mask.columns + at));
-        store(more ? four + load<Four>(out + at) : four, out + at);
+        const Vector<4> four = sums(Columns(mask.columns + at));
+        store<4>(more ? four + load<4>(out + at) : four, out + at);
       }
       if (at < end) {
         std::uint16_t columns[GROUP] = {};
         std::copy(mask.columns + at, mask.columns + end, columns);
-        const Four four = sums(Columns(columns));
+        const Vector<4> four = sums(Columns(columns));
         for (int s = 0; at < end; ++s, ++at) out[at] = more ? out[at] + four[s] : four[s];
       }
     }
   }
-}
-
-// Calls `work` with the number of registers as a constant.
-template <int VECTORS = MOST, class Work>
-void with(int vectors, const Work& work) {
-  if (vectors == VECTORS)
-    work(std::integral_constant<int, VECTORS>());
-  else if constexpr (VECTORS > 1)
-    with<VECTORS - 1>(vectors, work);
 }
 
 }  // namespace
@@ -248,7 +184,7 @@ extern "C" void multiply(const std::int32_t* edges, const std::uint16_t* columns
   for (std::int64_t unit = 0; unit < chunks * panels.count; ++unit) {
     const std::int64_t panel = unit / chunks, first = unit % chunks * chunk;
     const std::int64_t last = std::min(rows, first + chunk), column = panels.first(panel);
-    with(panels.registers(panel), [&](auto vectors) {
+    with<MOST>(panels.registers(panel), [&](auto vectors) {
       multiply<vectors>(a, values, b + column * across, out + column, n, first, last);
     });
   }
@@ -264,7 +200,7 @@ extern "C" void sample(const std::int32_t* edges, const std::uint16_t* columns, 
   for (std::int64_t first = 0; first < rows; first += chunk)
     for (std::int64_t panel = 0; panel < panels.count; ++panel) {
       const std::int64_t last = std::min(rows, first + chunk), column = panels.first(panel);
-      with(panels.registers(panel), [&](auto vectors) {
+      with<MOST>(panels.registers(panel), [&](auto vectors) {
         sample<vectors>(mask, dy + column * rows, x + column * across, out, first, last, panel);
       });
     }

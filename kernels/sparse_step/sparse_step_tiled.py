@@ -9,7 +9,7 @@ row would have too few nonzeros in it.
 Bad at: few samples, which are padded to a whole register; weights that are more than half full.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class Tiles:
         if len(indices) > INT32_MOST:
             raise Refused(f"{len(indices)} nonzeros; entries are counted to {INT32_MOST}")
         rows, across = shape
-        self.library, self.count = library, tiles(len(indices), shape, min(n, library.panel()))
+        self.count = tiles(len(indices), shape, min(n, library.panel()))
         depth = -(-across // self.count)
         tile, within = np.divmod(indices.numpy(), np.int32(depth))
         segment = tile * np.int64(rows) + np.repeat(np.arange(rows), starts.diff().numpy())
@@ -68,20 +68,10 @@ class Tiles:
         self.metadata_bytes = self.edges.nbytes + self.columns.nbytes
         threads = torch.get_num_threads()
         chunk = min(MOST_ROWS, -(-rows // (SHARE * threads)))
-        self._which = (
-            *map(address, self.holds),
-            *map(ctypes.c_int64, (rows, across, self.count, depth, 1 if by_tile else rows, chunk)),
-            ctypes.c_int(threads),
-            ctypes.c_int64(n),
-        )
-
-    def multiply(self, values, b, out):
-        """out = the matrix of these values times b."""
-        self.library.multiply(*self._which, *map(address, (values, b, out)))
-
-    def sample(self, dy, x, out):
-        """out = dy x^T at the stored positions."""
-        self.library.sample(*self._which, *map(address, (dy, x, out)))
+        sizes = (rows, across, self.count, depth, 1 if by_tile else rows, chunk, c_int(threads), n)
+        given = (*self.holds, *sizes, native.LIVE, native.LIVE, native.LIVE)
+        self.multiply = native.bind(library.multiply, *given)  # values, b, out: out = the matrix times b
+        self.sample = native.bind(library.sample, *given)  # dy, x, out: out = dy x^T where stored
 
 
 def tiles(stored, shape, width):
@@ -98,24 +88,21 @@ def filled(n, library):
     return -(-n // library.lanes()) * library.lanes()
 
 
-def address(tensor):
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 class Packed:
     """Gives operands of n columns as `Tiles` wants them: as they are, where they are one panel already."""
 
     def __init__(self, library, rows, n):
         whole = filled(n, library)
-        self.library, self.holds = library, []
+        self.holds = []
         if n < whole or whole > library.panel():
             self.holds.append(torch.empty(rows, whole))
-        self._sizes = (*map(ctypes.c_int64, (rows, n, whole)), ctypes.c_int(torch.get_num_threads()))
+        given = (native.LIVE, native.LIVE, rows, n, whole, c_int(torch.get_num_threads()))
+        self._pack = native.bind(library.pack, *given, *self.holds)
 
     def __call__(self, x):
         if not self.holds:
             return x
-        self.library.pack(address(x), ctypes.c_int64(x.stride(0)), *self._sizes, address(self.holds[0]))
+        self._pack(x, x.stride(0))
         return self.holds[0]
 
 

@@ -14,14 +14,10 @@
 #include <immintrin.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "entries.h"
+#include "threads.h"
 
 namespace {
-
-using Index = std::int32_t;
-using Count = std::int64_t;
 
 constexpr Count WIDEST = 16;      // columns that a window may have for each product that falls into it
 constexpr Count ROOM = 4;         // slots of a table for each product
@@ -35,18 +31,6 @@ struct Matrix {
   const Index* starts;
   const Index* columns;
   const float* values;
-};
-
-struct Entries {
-  Index* columns;
-  float* values;
-
-  Entries from(Count at) const { return {columns + at, values + at}; }
-
-  void copy(Entries other, Count count) const {
-    std::copy_n(other.columns, count, columns);
-    std::copy_n(other.values, count, values);
-  }
 };
 
 // A sum for each column. Those that no product has reached hold -0.0, which is what only -0.0 adds up to; a
@@ -198,14 +182,6 @@ struct Desk {
   }
 };
 
-int thread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
 // The first row before which there is so much work.
 Count row_at(const Count* products, Count m, Count work) {
   Count low = 0, high = m;
@@ -286,7 +262,7 @@ extern "C" Count spgemm(const Index* a_starts, const Index* a_columns, const flo
       for (Count row = 0; row < m; ++row) products[row + 1] += products[row];
       chunks = (products[m] + ROW * m) / GRAIN + 1;
     }
-    char* own = desks + thread() * desk.bytes();
+    char* own = desks + thread_number() * desk.bytes();
     const Window window = desk.window(own);
     const Entries entries = desk.entries(own);
     Table table = desk.table(own);

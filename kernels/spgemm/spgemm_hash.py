@@ -14,23 +14,23 @@ al., "Performance optimization, modeling and analysis of sparse matrix-matrix pr
 many-core processors", Parallel Computing 2019.
 """
 
-import ctypes
+from ctypes import c_int, c_int64
 from pathlib import Path
 
 import torch
 
 from suite import native
 from suite.kernel import Prepared, kernel
+from suite.native import LIVE
 
 ENTRY = 8  # bytes of an operand's nonzero: column and value
 
 
 def prepare(a, b, library):
     m, p, threads = a.shape[0], b.shape[1], torch.get_num_threads()
-    library.desk_bytes.restype = library.spgemm.restype = ctypes.c_int64
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    desks = torch.empty(threads * library.desk_bytes(number(p)), dtype=torch.uint8)
-    library.clear(pointer(desks.data_ptr()), number(p), threads)
+    desk_bytes = native.bind(library.desk_bytes, p, returns=c_int64)()
+    desks = torch.empty(threads * desk_bytes, dtype=torch.uint8)
+    native.bind(library.clear, desks, p, c_int(threads))()
     starts, products, places = torch.empty(3, m + 1, dtype=torch.int64)
     told = torch.zeros(3, dtype=torch.int64)
     columns, values = torch.empty(0, dtype=torch.int32), torch.empty(0)
@@ -38,17 +38,14 @@ def prepare(a, b, library):
     growing = (columns, values, *staged) if threads > 1 else (columns, values)
     note = {}
 
-    def multiply(*operands):
-        return library.spgemm(
-            *(pointer(part.data_ptr()) for one in operands for part in (one.starts, one.columns, one.values)),
-            *(pointer(one.data_ptr()) for one in (starts, columns, values, *staged)),
-            *map(number, (columns.numel(), m, p)),
-            *(pointer(one.data_ptr()) for one in (products, places, desks, told)),
-            threads,
-        )
+    operand = LIVE, LIVE, LIVE
+    answer = starts, LIVE, LIVE, LIVE, LIVE, LIVE
+    after = (m, p, products, places, desks, told, c_int(threads))
+    multiply = native.bind(library.spgemm, *operand, *operand, *answer, *after, returns=c_int64)
 
     def run(a, b):
-        while (nonzeros := multiply(a, b)) > columns.numel():
+        given = a.starts, a.columns, a.values, b.starts, b.columns, b.values
+        while (nonzeros := multiply(*given, columns, values, *staged, columns.numel())) > columns.numel():
             for one in growing:
                 one.resize_(nonzeros)
         multiplications, hashed, collisions = told.tolist()

@@ -6,14 +6,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "entries.h"
+#include "threads.h"
 
 namespace {
 
-using Index = std::int32_t;
-using Count = std::int64_t;
 using Word = std::uint64_t;
 
 constexpr int BITS = 64;
@@ -21,14 +18,6 @@ constexpr int BLOCK = 8;         // words that are looked at together: a cache l
 constexpr Count TILE = 1 << 18;  // bytes of columns that all rows meet before any meets others: L2 holds them
 
 Count words_of(Count size) { return (size + BITS * BLOCK - 1) / (BITS * BLOCK) * BLOCK; }
-
-int thread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // A row of a as a thread has it open: its bits, the blocks that have any, and, zeros in place, its values.
 struct Row {
@@ -117,7 +106,7 @@ extern "C" Count symbolic(const Index* a_starts, const Index* a_columns, const f
   Count looked = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : looked)
   {
-    Row row(desks + thread() * Row::bytes(k), k);
+    Row row(desks + thread_number() * Row::bytes(k), k);
 #pragma omp for schedule(static)
     for (Count word = 0; word < m * c_words; ++word) c_bits[word] = 0;
     for (Count first = 0; first < p; first += tile) {
@@ -154,7 +143,7 @@ extern "C" Count numeric(const Index* a_starts, const Index* a_columns, const fl
   Count products = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : products)
   {
-    Row row(desks + thread() * Row::bytes(k), k);
+    Row row(desks + thread_number() * Row::bytes(k), k);
 #pragma omp for schedule(dynamic, 16)
     for (Count i = 0; i < m; ++i) {
       row.open(a_columns + a_starts[i], a_values + a_starts[i], a_starts[i + 1] - a_starts[i]);

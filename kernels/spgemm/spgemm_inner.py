@@ -7,7 +7,7 @@ nonzeros are few, most pairs are looked at in vain.
 Bad at: all but small or half-full matrices. Refused where looking at the pairs would take seconds.
 """
 
-import ctypes
+from ctypes import c_int, c_int64
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from suite import native
 from suite.formats.dense import MOST, gib
 from suite.kernel import Prepared, kernel
+from suite.native import LIVE
 
 BLOCK = 512  # positions; a cache line of bits, as in the source
 MOST_BLOCKS = 2**31  # pairs of them: a second or so on one core
@@ -37,12 +38,11 @@ def spgemm_inner(a, b):
     """Inner products of rows and columns, found by bitmaps, in C++."""
     (m, k), p, threads = a.shape, b.shape[1], torch.get_num_threads()
     library = native.load(Path(__file__).with_suffix(".cpp"))
-    for function in (library.words_for, library.desk_bytes, library.symbolic, library.numeric):
-        function.restype = ctypes.c_int64
-    m_, k_, p_ = map(ctypes.c_int64, (m, k, p))
-    bits = torch.empty(p, library.words_for(k_), dtype=torch.int64)
-    c_bits = torch.empty(m, library.words_for(p_), dtype=torch.int64)
-    desks = torch.zeros(threads * library.desk_bytes(k_), dtype=torch.uint8)
+    words_for = native.bind(library.words_for, LIVE, returns=c_int64)
+    bits = torch.empty(p, words_for(k), dtype=torch.int64)
+    c_bits = torch.empty(m, words_for(p), dtype=torch.int64)
+    desk_bytes = native.bind(library.desk_bytes, k, returns=c_int64)()
+    desks = torch.zeros(threads * desk_bytes, dtype=torch.uint8)
     across = torch.empty(p + 1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0)
     starts, columns, values = (
         torch.empty(m + 1, dtype=torch.int64),
@@ -52,19 +52,22 @@ def spgemm_inner(a, b):
     blocks = torch.zeros(1, dtype=torch.int64)
     note = {}
 
-    def at(*tensors):
-        return (ctypes.c_void_p(one.data_ptr()) for one in tensors)
+    operand, team = (LIVE, LIVE, LIVE), c_int(threads)
+    turn = native.bind(library.columns, *operand, *operand, bits, k, p, team)
+    given = (*operand, bits, c_bits, starts, desks, blocks, m, k, p, team)
+    symbolic = native.bind(library.symbolic, *given, returns=c_int64)
+    given = (*operand, *operand, c_bits, starts, LIVE, LIVE, desks, m, k, p, team)
+    numeric = native.bind(library.numeric, *given, returns=c_int64)
 
     def run(a, b):
         left, right = (a.starts, a.columns, a.values), (b.starts, b.columns, b.values)
         for one in across[1:]:
             one.resize_(b.nonzeros)
-        library.columns(*at(*right, *across, bits), k_, p_, threads)
-        found = library.symbolic(*at(*left, bits, c_bits, starts, desks, blocks), m_, k_, p_, threads)
+        turn(*right, *across)
+        found = symbolic(*left)
         for one in (columns, values):
             one.resize_(found)
-        made = at(*left, *across, c_bits, starts, columns, values, desks)
-        multiplications = library.numeric(*made, m_, k_, p_, threads)
+        multiplications = numeric(*left, *across, columns, values)
         fetched = 2 * LINE * int(blocks) + (ENTRY + VALUE) * multiplications
         note.update(multiplications=multiplications, fetched=fetched, intermediate=0)
         return starts, columns, values

@@ -6,43 +6,14 @@
 #include <algorithm>
 #include <cstdint>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "entries.h"
+#include "threads.h"
 
 namespace {
-
-using Index = std::int32_t;
-using Count = std::int64_t;
 
 constexpr int FEW = 64;       // columns or rows that a thread takes at a time
 constexpr int DIGIT = 8;      // bits of a column that one pass of sorting looks at
 constexpr Count MANY = 1024;  // products from which on a row is sorted rather than merged run by run
-
-struct Entries {
-  Index* columns;
-  float* values;
-
-  Entries from(Count at) const { return {columns + at, values + at}; }
-
-  void put(Count at, const Entries& other, Count from) const {
-    columns[at] = other.columns[from];
-    values[at] = other.values[from];
-  }
-
-  void copy(const Entries& other, Count count) const {
-    std::copy_n(other.columns, count, columns);
-    std::copy_n(other.values, count, values);
-  }
-};
-
-int thread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // Two runs into one, what falls together added; its length.
 Count join(const Entries& from, Count first, Count middle, Count last, const Entries& to) {
@@ -168,11 +139,11 @@ extern "C" Count merge(const Count* products, Index* columns, float* values, Cou
                        Count p, int threads) {
 #pragma omp parallel num_threads(threads)
   {
-    const Entries spare = Entries{spare_columns, spare_values}.from(thread() * longest);
+    const Entries spare = Entries{spare_columns, spare_values}.from(thread_number() * longest);
 #pragma omp for schedule(dynamic, FEW)
     for (Count row = 0; row < m; ++row)
       starts[row + 1] = combine(Entries{columns, values}.from(products[row]),
-                                products[row + 1] - products[row], spare, ends + thread() * MANY, p);
+                                products[row + 1] - products[row], spare, ends + thread_number() * MANY, p);
   }
   starts[0] = 0;
   for (Count row = 0; row < m; ++row) starts[row + 1] += starts[row];

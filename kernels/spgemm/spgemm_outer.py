@@ -7,7 +7,7 @@ Bad at: many products for each nonzero of c, for all of them go to memory and ba
 not fit. Pal et al., "OuterSPACE: An Outer Product based Sparse Matrix Multiplication Accelerator", HPCA 2018.
 """
 
-import ctypes
+from ctypes import c_int, c_int64
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from suite import native
 from suite.formats.dense import MOST, gib
 from suite.kernel import Prepared, Refused, kernel
+from suite.native import LIVE
 from suite.ops.spgemm import multiplications
 
 ENTRY = 8  # bytes of an index with a value
@@ -28,8 +29,6 @@ def spgemm_outer(a, b):
         raise Refused(f"stores every product, which takes {gib(size)}; the limit is {gib(MOST)}")
     (m, k), p, threads = a.shape, b.shape[1], torch.get_num_threads()
     library = native.load(Path(__file__).with_suffix(".cpp"))
-    library.count.restype = library.merge.restype = ctypes.c_int64
-    m_, k_, p_ = map(ctypes.c_int64, (m, k, p))
 
     def entries():
         return torch.empty(0, dtype=torch.int32), torch.empty(0)
@@ -44,8 +43,13 @@ def spgemm_outer(a, b):
     runs, longest = torch.empty(threads, RUNS, dtype=torch.int32), torch.empty(1, dtype=torch.int64)
     note = {}
 
-    def at(*tensors):
-        return (ctypes.c_void_p(one.data_ptr()) for one in tensors)
+    operand, grown, team = (LIVE, LIVE, LIVE), (LIVE, LIVE), c_int(threads)
+    count = native.bind(library.count, *operand, places, longest, m, returns=c_int64)
+    given = (*operand, *operand, *operand, places, ends, *grown, m, k, team)
+    multiply = native.bind(library.multiply, *given)
+    given = (places, *grown, starts, *grown, runs, LIVE, m, p, team)
+    merge = native.bind(library.merge, *given, returns=c_int64)
+    place = native.bind(library.place, places, *grown, starts, *grown, m, team)
 
     def resize(tensors, size):
         for one in tensors:
@@ -53,15 +57,14 @@ def spgemm_outer(a, b):
 
     def run(a, b):
         left, right = (a.starts, a.columns, a.values), (b.starts, b.columns, b.values)
-        stored = library.count(*at(a.starts, a.columns, b.starts, places, longest), m_)
+        stored = count(a.starts, a.columns, b.starts)
         most = int(longest)
         resize(products, stored)
         resize(across[1:], a.nonzeros)
         resize(spare, threads * most)
-        library.multiply(*at(*left, *right, *across, places, ends, *products), m_, k_, threads)
-        merged = at(places, *products, starts, *spare, runs)
-        resize(answer, library.merge(*merged, ctypes.c_int64(most), m_, p_, threads))
-        library.place(*at(places, *products, starts, *answer), m_, threads)
+        multiply(*left, *right, *across, *products)
+        resize(answer, merge(*products, *spare, most))
+        place(*products, *answer)
         note.update(
             multiplications=stored, fetched=ENTRY * (a.nonzeros + b.nonzeros), intermediate=ENTRY * stored
         )

@@ -14,33 +14,15 @@
 #include <immintrin.h>
 #endif
 
+#include "bfloat16.h"
+#include "constants.h"
+#include "spread.h"
+
 namespace {
 
 constexpr int HEIGHT = 32, WIDTH = 2, WORD = HEIGHT * WIDTH;
 constexpr int IN_FLIGHT = 12;  // sums: two multiply-adds a cycle, each at most six cycles long
 constexpr int AHEAD = 4096;    // bytes; the hardware fetches ahead by itself, but only to the end of a page
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
 
 // Lanes: how a processor spreads and multiplies. A register holds the weights of so many POSITIONS of a tile,
 // and as many sums, SHARES of them for a row. A block of sums is GROUPS registers for each of at most COLUMNS
@@ -52,10 +34,6 @@ inline void narrow(float value, bfloat16* out) {
 // the products added.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-
-// In a register that has just been loaded: AMD's processors wait for what the destination held before.
-#define SPREAD(INSTRUCTION, REGISTER, MASK) \
-  asm(INSTRUCTION " %0, %0 %{%1%}%{z%}" : "+v"(REGISTER) : "Yk"(MASK))
 
 // One way into the mask registers for all of a word: each move from a general register takes the unit that
 // spreads.
@@ -215,19 +193,15 @@ inline int count_before(std::uint64_t word) {
     return __builtin_popcountll(word << (WORD - FIRST));
 }
 
-template <class L, int BLOCK, int GROUP, class Number>
-inline void spread_all(std::uint64_t word, typename L::Mask mask, const Number* values,
-                       typename L::Weights* weights) {
-  constexpr int FIRST = (BLOCK * L::GROUPS + GROUP) * L::POSITIONS;
-  weights[GROUP] = L::template spread<FIRST>(mask, values + count_before<FIRST>(word));
-  if constexpr (GROUP + 1 < L::GROUPS) spread_all<L, BLOCK, GROUP + 1>(word, mask, values, weights);
-}
-
 template <class L, int BLOCK, int COLUMNS, class Number>
 inline void step(std::uint64_t word, const Number*& values, const typename L::Part* panel,
                  typename L::Sum (&sum)[L::GROUPS][COLUMNS]) {
   typename L::Weights weights[L::GROUPS];
-  spread_all<L, BLOCK, 0>(word, L::mask(word), values, weights);
+  const typename L::Mask mask = L::mask(word);
+  each<L::GROUPS>([&](auto group) {
+    constexpr int FIRST = (BLOCK * L::GROUPS + group) * L::POSITIONS;
+    weights[group] = L::template spread<FIRST>(mask, values + count_before<FIRST>(word));
+  });
   values += __builtin_popcountll(word);
   __builtin_prefetch((const char*)values + AHEAD);
   for (int c = 0; c < COLUMNS; ++c) {
@@ -238,8 +212,8 @@ inline void step(std::uint64_t word, const Number*& values, const typename L::Pa
 
 // The rows of one block of a strip: all of them where a tile's weights fit the registers at once.
 template <class L, int BLOCK, int COLUMNS, class Number>
-void multiply(const Bitmap<Number>& a, std::int64_t strip, const typename L::Part* panel, Number* out,
-              std::int64_t n) {
+__attribute__((noinline)) void multiply(const Bitmap<Number>& a, std::int64_t strip,
+                                        const typename L::Part* panel, Number* out, std::int64_t n) {
   const std::uint64_t* words = a.words + strip * a.across();
   const Number* values = a.values + a.starts[strip];
   constexpr int SETS = L::GROUPS * COLUMNS < IN_FLIGHT ? 2 : 1;
@@ -270,15 +244,6 @@ void blocks(const Bitmap<Number>& a, std::int64_t strip, const typename L::Part*
   multiply<L, BLOCK, COLUMNS>(a, strip, panel, out, n);
   if constexpr ((BLOCK + 1) * L::GROUPS * L::POSITIONS < WORD)
     blocks<L, BLOCK + 1, COLUMNS>(a, strip, panel, out, n);
-}
-
-template <class L, int COLUMNS, class Number>
-void dispatch(int columns, const Bitmap<Number>& a, std::int64_t strip, const typename L::Part* panel,
-              Number* out, std::int64_t n) {
-  if (columns == COLUMNS)
-    blocks<L, 0, COLUMNS>(a, strip, panel, out, n);
-  else if constexpr (COLUMNS > 1)
-    dispatch<L, COLUMNS - 1>(columns, a, strip, panel, out, n);
 }
 
 // Panels are as equal as can be: the narrower one is, the more of its time goes into spreading.
@@ -328,8 +293,9 @@ void spmm(const Bitmap<Number>& a, const Number* b, Number* out, std::int64_t n,
     for (std::int64_t strip = 0; strip < a.strips(); ++strip)
       for (std::int64_t panel = 0; panel < panels.count; ++panel) {
         const std::int64_t first = panels.first(panel);
-        dispatch<L, L::COLUMNS>(int(panels.first(panel + 1) - first), a, strip,
-                                source + first * a.across() * WIDTH, out + first, n);
+        with<L::COLUMNS>(int(panels.first(panel + 1) - first), [&](auto columns) {
+          blocks<L, 0, columns>(a, strip, source + first * a.across() * WIDTH, out + first, n);
+        });
       }
   }
 }

@@ -8,7 +8,7 @@ Bad at: many columns, where it costs what a dense product does at best; above 90
 zeros are much of what is read, and compressed rows do less work.
 """
 
-import ctypes
+from ctypes import c_int
 from functools import cache
 from pathlib import Path
 
@@ -30,17 +30,12 @@ def multiplier(held, out, library):
     """A call that fills `out` with the bitmap times the `b` it is given, both row-major; and its scratch."""
     (m, k), n = held.shape, out.shape[1]
     packed = torch.empty(-(-k // WIDTH) * WIDTH * n)
-    multiply = library[f"spmm_{str(out.dtype).removeprefix('torch.')}"]
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.bits, held.values, held.starts)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (m, k, n)),
-        pointer(packed.data_ptr()),
-        ctypes.c_int(torch.get_num_threads()),
-    ]
-    return lambda b: multiply(*before, pointer(b.data_ptr()), *after), packed
+    multiply = native.bind(
+        library[f"spmm_{str(out.dtype).removeprefix('torch.')}"],
+        *(held.bits, held.values, held.starts, native.LIVE, out, m, k, n, packed),
+        c_int(torch.get_num_threads()),
+    )
+    return multiply, packed
 
 
 def refuse(case, device):

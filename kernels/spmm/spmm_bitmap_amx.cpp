@@ -3,130 +3,24 @@
 //
 // Sixteen tiles of the bitmap, one after the other, are one tile of the processor: 16 pairs of columns, each
 // of 16 rows of a. Their values are spread into a buffer that stays in L1 and loaded from there as the right
-// operand; the left one is 16 tokens x 32 columns of b. With EMULATE_TILES the same runs on any processor.
+// operand; the left one is 16 tokens x 32 columns of b.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #if defined(__AVX512VBMI2__)
 #include <immintrin.h>
 #endif
-#if !defined(EMULATE_TILES)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+
+#include "constants.h"
+#include "tiles.h"
 
 namespace {
 
-constexpr int ROWS = 16, BYTES = 64;  // of a tile of the processor, and of each of its rows
-constexpr int COLUMNS = BYTES / 2;
+constexpr int ROWS = TILE_ROWS, COLUMNS = TILE_BYTES / 2;  // of a tile of the processor, as bfloat16
 constexpr int SUMS = 4;      // tiles that hold sums; two more for the left operand, and two for the right
 constexpr int AHEAD = 4096;  // bytes; the hardware fetches ahead by itself, but only to the end of a page
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-// How many rows each tile has, and how many bytes a row, as the processor reads it.
-struct alignas(64) Shapes {
-  std::uint8_t palette = 1, start = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-  void set(int tile, int count) {
-    rows[tile] = std::uint8_t(count);
-    row_bytes[tile] = BYTES;
-  }
-};
-static_assert(sizeof(Shapes) == 64);
-
-#if defined(EMULATE_TILES)
-
-struct Tiles {
-  Shapes shapes;
-  alignas(64) unsigned char data[8][ROWS][BYTES];
-};
-thread_local Tiles tiles;
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void configure(const Shapes& shapes) { tiles.shapes = shapes; }
-inline void release() {}
-
-template <int TILE>
-inline void zero() {
-  std::memset(tiles.data[TILE], 0, sizeof tiles.data[TILE]);
-}
-
-template <int TILE>
-inline void load(const void* from) {
-  std::memcpy(tiles.data[TILE], from, std::size_t(tiles.shapes.rows[TILE]) * BYTES);
-}
-
-template <int TILE>
-inline void store(void* to) {
-  std::memcpy(to, tiles.data[TILE], std::size_t(tiles.shapes.rows[TILE]) * BYTES);
-}
-
-// Of each row of the left tile with each column of the right one: products of pairs, summed in 32 bits.
-template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
-  const auto left = reinterpret_cast<const bfloat16(*)[COLUMNS]>(tiles.data[LEFT]);
-  const auto right = reinterpret_cast<const bfloat16(*)[COLUMNS]>(tiles.data[RIGHT]);
-  const auto sum = reinterpret_cast<float (*)[ROWS]>(tiles.data[SUM]);
-  for (int i = 0; i < tiles.shapes.rows[SUM]; ++i)
-    for (int pair = 0; pair < tiles.shapes.rows[RIGHT]; ++pair)
-      for (int j = 0; j < ROWS; ++j)
-        for (int side = 0; side < 2; ++side)
-          sum[i][j] += widen(left[i][2 * pair + side]) * widen(right[pair][2 * j + side]);
-}
-
-#else  // in assembly, for the intrinsics of GCC take no tile number but a literal
-
-inline void configure(const Shapes& shapes) { asm volatile("ldtilecfg %0" ::"m"(shapes)); }
-inline void release() { asm volatile("tilerelease"); }
-
-template <int TILE>
-inline void zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(TILE));
-}
-
-template <int TILE>
-inline void load(const void* from) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(std::int64_t(BYTES)), "i"(TILE) : "memory");
-}
-
-template <int TILE>
-inline void store(void* to) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(std::int64_t(BYTES)), "i"(TILE) : "memory");
-}
-
-template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUM), "i"(LEFT), "i"(RIGHT));
-}
-
-#endif
-
-// Calls f with 0 to COUNT - 1, each a constant: instructions name their tiles.
-template <int COUNT, int AT = 0, class F>
-inline void each(F f) {
-  f(std::integral_constant<int, AT>());
-  if constexpr (AT + 1 < COUNT) each<COUNT, AT + 1>(f);
-}
 
 // A row of a tile: the next values where a bit is set, and 0 elsewhere.
 inline void spread(std::uint32_t bits, const bfloat16* values, bfloat16* to) {
@@ -164,7 +58,7 @@ struct Reader {
       values += __builtin_popcount(bits[row]);
       __builtin_prefetch((const char*)values + AHEAD);
     }
-    if (rows < ROWS) std::memset(to + rows * COLUMNS, 0, std::size_t(ROWS - rows) * BYTES);
+    if (rows < ROWS) std::memset(to + rows * COLUMNS, 0, std::size_t(ROWS - rows) * TILE_BYTES);
     bits += rows;
     pairs -= rows;
   }
@@ -249,7 +143,7 @@ void dispatch(int strips, const Bitmap& a, std::int64_t strip, const Tokens& tok
 void spmm(const Bitmap& a, const bfloat16* b, bfloat16* out, const Tokens& tokens, bfloat16* packed,
           int threads) {
   Shapes shapes;
-  for (int tile = 0; tile < 8; ++tile) shapes.set(tile, tile < SUMS + 2 ? tokens.rows : ROWS);
+  for (int tile = 0; tile < SUMS + 2; ++tile) shapes.set(tile, tokens.rows);
   // Strips that share the load of a left tile, but no more than leave work for every thread.
   const std::int64_t shared = std::max<std::int64_t>(1, a.strips() * tokens.panels / threads);
   const std::int64_t together = std::min<std::int64_t>(shared, SUMS / tokens.tiles);
@@ -279,15 +173,7 @@ extern "C" std::int64_t packed(std::int64_t k, std::int64_t n) {
   return tokens.panels * tokens.padded() * ((k + COLUMNS - 1) / COLUMNS) * COLUMNS;
 }
 
-// Linux lets a process use tiles once it has asked; 0 if it may.
-extern "C" int ask() {
-#if defined(EMULATE_TILES)
-  return 0;
-#else
-  constexpr int REQUEST = 0x1023, TILE_DATA = 18;
-  return int(syscall(SYS_arch_prctl, REQUEST, TILE_DATA));
-#endif
-}
+extern "C" int ask() { return ask_for_tiles(); }
 
 extern "C" void spmm_bfloat16(const std::uint32_t* bits, const bfloat16* values, const std::int64_t* starts,
                               const bfloat16* b, bfloat16* out, std::int64_t m, std::int64_t k,

@@ -6,7 +6,7 @@ and one spreading serves 64 tokens. The idea is that of SparAMX (arXiv 2502.1244
 Bad at: many tokens, where a dense product keeps its weights in tiles and spreads nothing.
 """
 
-import ctypes
+from ctypes import c_int, c_int64
 from pathlib import Path
 
 import torch
@@ -28,21 +28,16 @@ def prepare(a, b, library):
     if library.ask():
         raise Refused("the system does not let this process use AMX tiles; Linux does from 5.16 on")
     held = bitmap(a, HEIGHT, WIDTH)
-    library.packed.restype = ctypes.c_int64
-    library.spmm_bfloat16.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    packed = torch.zeros(library.packed(number(k), number(n)), dtype=b.dtype)
+    packed = torch.zeros(native.bind(library.packed, k, n, returns=c_int64)(), dtype=b.dtype)
     out = torch.empty(n, m, dtype=b.dtype)
-    before = [pointer(x.data_ptr()) for x in (held.bits, held.values, held.starts)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (m, k, n)),
-        pointer(packed.data_ptr()),
-        ctypes.c_int(torch.get_num_threads()),
-    ]
+    multiply = native.bind(
+        library.spmm_bfloat16,
+        *(held.bits, held.values, held.starts, native.LIVE, out, m, k, n, packed),
+        c_int(torch.get_num_threads()),
+    )
 
     def run(b):
-        library.spmm_bfloat16(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out.t()
 
     steps = packed.numel()  # each number of b, edges and idle tokens too, with each row

@@ -3,148 +3,27 @@
 // A tile of a is 16 rows of 32 numbers, as it stands in a block. b is packed, slab by slab, in panels of 16
 // columns, pair by pair along k: 16 pairs are a tile. A slab stays in L2 while all blocks of a that meet it
 // are multiplied. Four tiles of sums are worked on at a time: two of a's by two of b's where blocks are high
-// enough, else one by four. With EMULATE_TILES the same runs on any processor.
+// enough, else one by four.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#if !defined(EMULATE_TILES)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-// All that does not change from call to call, as in spmm_block_panels.cpp; a unit is a pair of numbers.
-struct Plan {
-  const std::int32_t* starts;          // [tiles * block_rows + 1]
-  const std::int32_t* columns;         // [blocks] first unit, counted from the tile's
-  const void* values;                  // [units] 16 rows of a row of blocks, row by row, then the next 16
-  const std::int32_t* single_starts;   // [tiles * block_rows * height + 1]
-  const std::int32_t* single_columns;  // [singles] counted from the tile's first unit
-  const void* singles;                 // [singles]
-  const std::int32_t* row_order;       // [block_rows * height] row of out; -1 is padding
-  const std::int32_t* column_order;    // [units * 2] row of b; -1 is padding
-  const std::int64_t* chunks;          // [chunk_count + 1] runs of rows of blocks of about equal work
-  void* packed;                        // [depth, slab] units; one for each thread if they work alone
-  float* partial;                      // [block_rows * height, slab] likewise, if there are several tiles
-  std::int64_t block_rows, height, width, units, depth, tiles, n, slab, chunk_count, threads, alone;
-  std::int64_t lanes;  // always SIDE
-
-  std::int64_t deep(std::int64_t tile) const { return std::min(depth, units - tile * depth); }
-};
+#include "constants.h"
+#include "spmm_blocks.h"
+#include "tiles.h"
 
 namespace {
 
-constexpr int SIDE = 16;           // rows of a tile, pairs of numbers in a row of it, columns of a panel
+constexpr int SIDE = TILE_ROWS;    // rows of a tile, pairs of numbers in a row of it, columns of a panel
 constexpr int AREA = SIDE * SIDE;  // units or sums of a tile
 constexpr int AHEAD = 4 * AREA;    // units of a fetched before their use
 constexpr int ROWS_AHEAD = 16;     // of b while packing
 
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
 using Pair = std::uint32_t;  // the first number in the lower half
 
-inline float widen(std::uint32_t bits) {
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline float lower(Pair pair) { return widen(pair << 16); }
-inline float upper(Pair pair) { return widen(pair & 0xffff0000); }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-#if defined(EMULATE_TILES)
-
-thread_local std::uint32_t tiles[8][SIDE][SIDE];
-
-inline void configure() {}
-inline void release() {}
-
-template <int TILE>
-inline void zero() {
-  std::memset(tiles[TILE], 0, sizeof tiles[TILE]);
-}
-
-template <int TILE>
-inline void load(const void* from) {
-  std::memcpy(tiles[TILE], from, sizeof tiles[TILE]);
-}
-
-template <int TILE>
-inline void store(void* to) {
-  std::memcpy(to, tiles[TILE], sizeof tiles[TILE]);
-}
-
-// Of each row of the left tile with each column of the right one: products of pairs, summed in 32 bits.
-template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
-  const auto sum = reinterpret_cast<float (*)[SIDE]>(tiles[SUM]);
-  for (int i = 0; i < SIDE; ++i)
-    for (int pair = 0; pair < SIDE; ++pair)
-      for (int j = 0; j < SIDE; ++j) {
-        sum[i][j] += lower(tiles[LEFT][i][pair]) * lower(tiles[RIGHT][pair][j]);
-        sum[i][j] += upper(tiles[LEFT][i][pair]) * upper(tiles[RIGHT][pair][j]);
-      }
-}
-
-#else  // in assembly, for the intrinsics of GCC take no tile number but a literal
-
-// Eight tiles of 16 rows of 64 bytes, as the processor reads it.
-struct alignas(64) Shapes {
-  std::uint8_t palette = 1, start = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE};
-};
-static_assert(sizeof(Shapes) == 64);
-
-inline void configure() {
-  const Shapes shapes;
-  asm volatile("ldtilecfg %0" ::"m"(shapes));
-}
-
-inline void release() { asm volatile("tilerelease"); }
-
-template <int TILE>
-inline void zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(TILE));
-}
-
-template <int TILE>
-inline void load(const void* from) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(std::int64_t(64)), "i"(TILE) : "memory");
-}
-
-template <int TILE>
-inline void store(void* to) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(std::int64_t(64)), "i"(TILE) : "memory");
-}
-
-template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUM), "i"(LEFT), "i"(RIGHT));
-}
-
-#endif
-
-// Calls f with 0 to COUNT - 1, each a constant: instructions name their tiles.
-template <int COUNT, int AT = 0, class F>
-inline void each(F f) {
-  f(std::integral_constant<int, AT>());
-  if constexpr (AT + 1 < COUNT) each<COUNT, AT + 1>(f);
-}
+inline float lower(Pair pair) { return widen(bfloat16{std::uint16_t(pair)}); }
+inline float upper(Pair pair) { return widen(bfloat16{std::uint16_t(pair >> 16)}); }
 
 // Where the sums of a tile of a with a panel stand: the first, and how far it is to the next tile and panel.
 struct Sums {
@@ -187,30 +66,28 @@ void add_singles(const Pair* a, const std::int32_t* columns, std::int64_t count,
   std::memcpy(sums, sum, sizeof sum);
 }
 
-// What of a slab and a tile of k is worked on.
+// What of a slab is worked on.
 struct Part {
   const Plan& plan;
-  std::int64_t tile, columns;  // of b
-  const Pair* packed;
-  float* partial;
+  const Slab<Pair>& slab;
   bfloat16* out;
 
-  std::int64_t panels() const { return (columns + SIDE - 1) / SIDE; }
+  std::int64_t panels() const { return (slab.columns + SIDE - 1) / SIDE; }
 };
 
 template <int R, int V>
 void multiply(const Part& of, std::int64_t block_row, std::int64_t r, std::int64_t panel) {
   const Plan& plan = of.plan;
-  const std::int64_t segment = of.tile * plan.block_rows + block_row, row = block_row * plan.height + r;
+  const std::int64_t segment = of.slab.tile * plan.block_rows + block_row, row = block_row * plan.height + r;
   const std::int64_t first = plan.starts[segment], count = plan.starts[segment + 1] - first;
-  const std::int64_t below = count * plan.width * SIDE, beside = of.plan.deep(of.tile) * SIDE;
-  const Pair* b = of.packed + panel * beside;
+  const std::int64_t below = count * plan.width * SIDE, beside = plan.deep(of.slab.tile) * SIDE;
+  const Pair* b = of.slab.packed + panel * beside;
   alignas(64) float own[R * V * AREA];
   const std::int64_t high = plan.block_rows * plan.height * SIDE;
   Sums sums{own, AREA, R * AREA};
-  if (plan.tiles > 1) sums = {of.partial + panel * high + row * SIDE, AREA, high};
+  if (plan.tiles > 1) sums = {of.slab.partial + panel * high + row * SIDE, AREA, high};
   const auto at = [&](int s, int v) { return sums.first + v * sums.panel + s * SIDE; };
-  if (of.tile == 0)
+  if (of.slab.tile == 0)
     for (int v = 0; v < V; ++v) std::memset(at(0, v), 0, R * AREA * sizeof(float));
   const Pair* a = static_cast<const Pair*>(plan.values) + first * plan.height * plan.width + r / SIDE * below;
   if (count) add_blocks<R, V>(a, below, plan.columns + first, count, plan.width, b, beside, sums);
@@ -219,12 +96,12 @@ void multiply(const Part& of, std::int64_t block_row, std::int64_t r, std::int64
     for (int v = 0; v < V; ++v)
       add_singles(static_cast<const Pair*>(plan.singles) + starts[s], plan.single_columns + starts[s],
                   starts[s + 1] - starts[s], b + v * beside, at(s, v));
-  if (of.tile + 1 < plan.tiles) return;
+  if (of.slab.tile + 1 < plan.tiles) return;
   for (int s = 0; s < R * SIDE; ++s) {
     if (plan.row_order[row + s] < 0) continue;
     for (int v = 0; v < V; ++v) {
       bfloat16* to = of.out + plan.row_order[row + s] * plan.n + (panel + v) * SIDE;
-      const std::int64_t width = std::min<std::int64_t>(SIDE, of.columns - (panel + v) * SIDE);
+      const std::int64_t width = std::min<std::int64_t>(SIDE, of.slab.columns - (panel + v) * SIDE);
       for (std::int64_t j = 0; j < width; ++j) narrow(at(s, v)[j], to + j);
     }
   }
@@ -235,10 +112,8 @@ template <int R>
 void over_panels(const Part& of, std::int64_t block_row, std::int64_t r) {
   constexpr int MOST = 4 / R;
   for (std::int64_t panel = 0; panel < of.panels(); panel += MOST)
-    each<MOST>([&](auto v) {
-      if (std::min<std::int64_t>(MOST, of.panels() - panel) == v + 1)
-        multiply<R, v + 1>(of, block_row, r, panel);
-    });
+    with<MOST>(int(std::min<std::int64_t>(MOST, of.panels() - panel)),
+               [&](auto v) { multiply<R, v>(of, block_row, r, panel); });
 }
 
 void multiply(const Part& of, std::int64_t from, std::int64_t to) {
@@ -250,12 +125,11 @@ void multiply(const Part& of, std::int64_t from, std::int64_t to) {
 }
 
 // Of one slab and tile of k, some units along k.
-void pack(const Plan& plan, const bfloat16* b, std::int64_t tile, std::int64_t from, std::int64_t to,
-          std::int64_t column, std::int64_t columns, Pair* packed) {
+void pack(const Plan& plan, const bfloat16* b, const Slab<Pair>& slab, std::int64_t from, std::int64_t to) {
   static const bfloat16 zeros[SIDE] = {};
-  const std::int64_t deep = plan.deep(tile);
+  const std::int64_t column = slab.column, columns = slab.columns, deep = plan.deep(slab.tile);
   for (std::int64_t unit = from; unit < to; ++unit) {
-    const std::int32_t* order = plan.column_order + (tile * plan.depth + unit) * 2;
+    const std::int32_t* order = plan.column_order + (slab.tile * plan.depth + unit) * 2;
     if (unit + ROWS_AHEAD < deep)
       for (int i = ROWS_AHEAD * 2; i < (ROWS_AHEAD + 1) * 2; ++i)
         for (std::int64_t j = 0; j < columns && order[i] >= 0; j += 2 * SIDE)
@@ -263,7 +137,7 @@ void pack(const Plan& plan, const bfloat16* b, std::int64_t tile, std::int64_t f
     for (std::int64_t first = 0; first < columns; first += SIDE) {
       const bfloat16* row[2];
       for (int i = 0; i < 2; ++i) row[i] = order[i] < 0 ? zeros : b + order[i] * plan.n + column + first;
-      Pair* to = packed + first * deep + unit * SIDE;
+      Pair* to = slab.packed + first * deep + unit * SIDE;
       if (columns - first >= SIDE)
         for (int j = 0; j < SIDE; ++j) to[j] = row[0][j].bits | Pair(row[1][j].bits) << 16;
       else
@@ -273,45 +147,15 @@ void pack(const Plan& plan, const bfloat16* b, std::int64_t tile, std::int64_t f
   }
 }
 
-// Alone, each thread packs slabs for itself; else all pack one slab after the other, and share its rows.
 void spmm(const Plan& plan, const bfloat16* b, bfloat16* out) {
-  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab;
-  const std::int64_t whole = (plan.slab + SIDE - 1) / SIDE * SIDE;
 #pragma omp parallel num_threads(plan.threads)
   {
-#ifdef _OPENMP
-    const std::int64_t thread = plan.alone ? omp_get_thread_num() : 0;
-#else
-    const std::int64_t thread = 0;
-#endif
-    Pair* packed = static_cast<Pair*>(plan.packed) + thread * plan.depth * whole;
-    float* partial = plan.partial + thread * plan.block_rows * plan.height * whole;
-    configure();
-    if (plan.alone) {
-#pragma omp for schedule(static)
-      for (std::int64_t slab = 0; slab < slabs; ++slab) {
-        const std::int64_t column = slab * plan.slab, columns = std::min(plan.slab, plan.n - column);
-        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
-          pack(plan, b, tile, 0, plan.deep(tile), column, columns, packed);
-          multiply(Part{plan, tile, columns, packed, partial, out + column}, 0, plan.block_rows);
-        }
-      }
-    } else {
-      for (std::int64_t column = 0; column < plan.n; column += plan.slab) {
-        const std::int64_t columns = std::min(plan.slab, plan.n - column);
-        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
-          const std::int64_t deep = plan.deep(tile);
-#pragma omp for schedule(static)
-          for (std::int64_t part = 0; part < plan.threads; ++part)
-            pack(plan, b, tile, deep * part / plan.threads, deep * (part + 1) / plan.threads, column, columns,
-                 packed);
-#pragma omp for schedule(dynamic, 1)
-          for (std::int64_t chunk = 0; chunk < plan.chunk_count; ++chunk)
-            multiply(Part{plan, tile, columns, packed, partial, out + column}, plan.chunks[chunk],
-                     plan.chunks[chunk + 1]);
-        }
-      }
-    }
+    configure(Shapes());
+    over_slabs<Pair, SIDE>(
+        plan, [&](const Slab<Pair>& slab, auto from, auto to) { pack(plan, b, slab, from, to); },
+        [&](const Slab<Pair>& slab, auto from, auto to) {
+          multiply(Part{plan, slab, out + slab.column}, from, to);
+        });
     release();
   }
 }
@@ -320,16 +164,7 @@ void spmm(const Plan& plan, const bfloat16* b, bfloat16* out) {
 
 extern "C" void spmm_bfloat16(const Plan* plan, const bfloat16* b, bfloat16* out) { spmm(*plan, b, out); }
 
-// Linux lets a process use tiles once it has asked; 0 if it may.
-extern "C" int ask() {
-#if defined(EMULATE_TILES)
-  return 0;
-#else
-  constexpr int REQUEST = 0x1023, TILE_DATA = 18;
-  return int(syscall(SYS_arch_prctl, REQUEST, TILE_DATA));
-#endif
-}
-
+extern "C" int ask() { return ask_for_tiles(); }
 extern "C" int lanes(int) { return SIDE; }
 extern "C" int rows() { return SIDE; }
 extern "C" int bfloat16s() { return 2; }  // in a unit

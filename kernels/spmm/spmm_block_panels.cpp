@@ -14,86 +14,20 @@
 #include <immintrin.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-// All that does not change from call to call; the Python beside this file has the same fields. Rows and
-// columns of a may stand in another order than those of out and b. Blocks, and the single units that are in
-// none, are sorted by tile of k, then by row.
-struct Plan {
-  const std::int32_t* starts;          // [tiles * block_rows + 1]
-  const std::int32_t* columns;         // [blocks] first unit, counted from the tile's
-  const void* values;                  // [units] ROWS rows of a row of blocks, unit by unit, then the next
-  const std::int32_t* single_starts;   // [tiles * block_rows * height + 1]
-  const std::int32_t* single_columns;  // [singles] counted from the tile's first unit
-  const void* singles;                 // [singles]
-  const std::int32_t* row_order;       // [block_rows * height] row of out; -1 is padding
-  const std::int32_t* column_order;    // [units * numbers of a unit] row of b; -1 is padding
-  const std::int64_t* chunks;          // [chunk_count + 1] runs of rows of blocks of about equal work
-  void* packed;                        // [depth, slab] units; one for each thread if they work alone
-  float* partial;                      // [block_rows * height, slab] likewise, if there are several tiles
-  std::int64_t block_rows, height, width, units, depth, tiles, n, slab, chunk_count, threads, alone, lanes;
-
-  std::int64_t deep(std::int64_t tile) const { return std::min(depth, units - tile * depth); }
-};
+#include "constants.h"
+#include "spmm_blocks.h"
+#include "vectors.h"
 
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int WIDEST = 16, ROWS = 8;  // with three registers of b: 24 sums, and one of a
-#elif defined(__AVX__)
-constexpr int WIDEST = 8, ROWS = 4;  // 12 sums
+constexpr int ROWS = 8;  // with three registers of b: 24 sums, and one of a
 #else
-constexpr int WIDEST = 4, ROWS = 4;
+constexpr int ROWS = 4;  // 12 sums
 #endif
 constexpr int MOST = 3;            // registers of a panel
 constexpr int AHEAD = 128 * ROWS;  // units of a fetched before their use: the hardware fetches too late
 constexpr int ROWS_AHEAD = 16;     // of b while packing
-
-template <int LANES>
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(LANES * 4)));
-};
-template <int LANES>
-using Vector = typename Lanes<LANES>::Vector;
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-template <int LANES>
-inline Vector<LANES> load(const void* from) {
-  Vector<LANES> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-// Else the compiler fetches it again for each row of a, and loads bound the rate.
-template <class Value>
-inline void keep_in_register(Value& value) {
-#if defined(__AVX__)
-  asm("" : "+v"(value));
-#endif
-}
 
 struct Single {
   static constexpr int NUMBERS = 1;
@@ -159,13 +93,13 @@ inline void add_blocks(const Unit* a, const std::int32_t* columns, std::int64_t 
     for (std::int64_t unit = 0; unit < width; ++unit, a += ROWS, b += V * LANES) {
       __builtin_prefetch(a + AHEAD);
       Vector<LANES> row[V];
-      for (int v = 0; v < V; ++v) keep_in_register(row[v] = load<LANES>(b + v * LANES));
+      for (int v = 0; v < V; ++v) row[v] = once(load<Vector<LANES>>(b + v * LANES));
       for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < V; ++v) Unit::add(sum[r][v], a[r], row[v]);
     }
   }
   for (int r = 0; r < ROWS; ++r)
-    for (int v = 0; v < V; ++v) std::memcpy(sums + (r * V + v) * LANES, &sum[r][v], sizeof sum[r][v]);
+    for (int v = 0; v < V; ++v) store<LANES>(sum[r][v], sums + (r * V + v) * LANES);
 }
 
 // Units of one row that are in no block. Two sums take turns, so that a long row does not wait for one.
@@ -178,78 +112,79 @@ inline void add_singles(const Unit* a, const std::int32_t* columns, std::int64_t
   for (; at + 2 <= count; at += 2)
     for (int s = 0; s < 2; ++s)
       for (int v = 0; v < V; ++v)
-        Unit::add(sum[s][v], a[at + s], load<LANES>(panel + (std::int64_t(columns[at + s]) * V + v) * LANES));
+        Unit::add(sum[s][v], a[at + s],
+                  load<Vector<LANES>>(panel + (std::int64_t(columns[at + s]) * V + v) * LANES));
   for (; at < count; ++at)
     for (int v = 0; v < V; ++v)
-      Unit::add(sum[0][v], a[at], load<LANES>(panel + (std::int64_t(columns[at]) * V + v) * LANES));
+      Unit::add(sum[0][v], a[at], load<Vector<LANES>>(panel + (std::int64_t(columns[at]) * V + v) * LANES));
   for (int v = 0; v < V; ++v) {
     sum[0][v] += sum[1][v];
-    std::memcpy(sums + v * LANES, &sum[0][v], sizeof sum[0][v]);
+    store<LANES>(sum[0][v], sums + v * LANES);
   }
 }
 
 // A row of blocks times a panel, within a tile. After its first ROWS rows, what it meets of the panel is in L1.
 template <int LANES, int V, class Unit, class Number>
-void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row, const Unit* panel, float* partial,
-              Number* out, int columns) {
-  constexpr int WIDE = V * LANES;
+__attribute__((noinline)) void multiply(const Plan& plan, std::int64_t tile, std::int64_t block_row,
+                                        const Unit* panel, float* partial, Number* out, int columns) {
+  constexpr int WIDTH = V * LANES;
   const std::int64_t segment = tile * plan.block_rows + block_row;
   const std::int64_t first = plan.starts[segment], count = plan.starts[segment + 1] - first;
   const Unit* a = static_cast<const Unit*>(plan.values) + first * plan.height * plan.width;
   const std::int32_t* single_starts = plan.single_starts + segment * plan.height;
   for (std::int64_t r = 0; r < plan.height; r += ROWS, a += count * plan.width * ROWS) {
     const std::int64_t row = block_row * plan.height + r;
-    float own[ROWS * WIDE];
-    float* sums = plan.tiles > 1 ? partial + row * WIDE : own;
+    alignas(64) float own[ROWS * WIDTH];
+    float* sums = plan.tiles > 1 ? partial + row * WIDTH : own;
     if (tile == 0) std::memset(sums, 0, sizeof own);
     if (count) add_blocks<LANES, V>(a, plan.columns + first, count, plan.width, panel, sums);
     if (single_starts[r] < single_starts[r + ROWS])
       for (int s = 0; s < ROWS; ++s) {
         const std::int32_t at = single_starts[r + s];
         add_singles<LANES, V>(static_cast<const Unit*>(plan.singles) + at, plan.single_columns + at,
-                              single_starts[r + s + 1] - at, panel, sums + s * WIDE);
+                              single_starts[r + s + 1] - at, panel, sums + s * WIDTH);
       }
     if (tile + 1 < plan.tiles) continue;
     for (int s = 0; s < ROWS; ++s) {
       if (plan.row_order[row + s] < 0) continue;
       Number* to = out + plan.row_order[row + s] * plan.n;
-      if (columns == WIDE)
-        for (int j = 0; j < WIDE; ++j) narrow(sums[s * WIDE + j], to + j);
+      if (columns == WIDTH)
+        for (int j = 0; j < WIDTH; ++j) narrow(sums[s * WIDTH + j], to + j);
       else
-        for (int j = 0; j < columns; ++j) narrow(sums[s * WIDE + j], to + j);
+        for (int j = 0; j < columns; ++j) narrow(sums[s * WIDTH + j], to + j);
     }
   }
 }
 
 // Some units along k of a panel, of which so many columns exist.
-template <int WIDE, class Unit, class Number>
-void pack(const Number* b, std::int64_t n, const std::int32_t* order, std::int64_t count, int columns,
-          Unit* to) {
-  static const Number zeros[WIDE] = {};
-  for (std::int64_t unit = 0; unit < count; ++unit, order += Unit::NUMBERS, to += WIDE) {
+template <int WIDTH, class Unit, class Number>
+__attribute__((noinline)) void pack(const Number* b, std::int64_t n, const std::int32_t* order,
+                                    std::int64_t count, int columns, Unit* to) {
+  static const Number zeros[WIDTH] = {};
+  for (std::int64_t unit = 0; unit < count; ++unit, order += Unit::NUMBERS, to += WIDTH) {
     const Number* rows[Unit::NUMBERS];
     for (int i = 0; i < Unit::NUMBERS; ++i) rows[i] = order[i] < 0 ? zeros : b + order[i] * n;
-    if (columns == WIDE) {
-      Unit::pack(rows, WIDE, to);
+    if (columns == WIDTH) {
+      Unit::pack(rows, WIDTH, to);
     } else {
       Unit::pack(rows, columns, to);
-      std::memset(static_cast<void*>(to + columns), 0, (WIDE - columns) * sizeof(Unit));
+      std::memset(static_cast<void*>(to + columns), 0, (WIDTH - columns) * sizeof(Unit));
     }
   }
 }
 
 // Of one slab and tile, some units along k: few at a time, so that rows of b are fetched once for all panels.
 template <int LANES, class Unit, class Number>
-void pack(const Plan& plan, const Number* b, std::int64_t tile, std::int64_t from, std::int64_t to,
-          std::int64_t column, std::int64_t columns, Unit* packed) {
+void pack(const Plan& plan, const Number* b, const Slab<Unit>& slab, std::int64_t from, std::int64_t to) {
   constexpr int NUMBERS = Unit::NUMBERS;
+  const std::int64_t column = slab.column, columns = slab.columns, deep = plan.deep(slab.tile);
+  Unit* packed = slab.packed;
   const Panels<LANES> panels(columns);
-  const std::int64_t deep = plan.deep(tile);
   for (std::int64_t unit = from; unit < to; unit += ROWS_AHEAD) {
-    const std::int32_t* order = plan.column_order + (tile * plan.depth + unit) * NUMBERS;
+    const std::int32_t* order = plan.column_order + (slab.tile * plan.depth + unit) * NUMBERS;
     for (std::int64_t i = ROWS_AHEAD * NUMBERS;
          i < std::min<std::int64_t>(2 * ROWS_AHEAD, deep - unit) * NUMBERS; ++i)
-      for (std::int64_t j = 0; j < columns && order[i] >= 0; j += 64 / sizeof(Number))
+      for (std::int64_t j = 0; j < columns && order[i] >= 0; j += LINE / sizeof(Number))
         __builtin_prefetch(b + order[i] * plan.n + column + j);
     const std::int64_t count = std::min<std::int64_t>(ROWS_AHEAD, to - unit);
     for (std::int64_t panel = 0; panel < panels.count; ++panel) {
@@ -257,82 +192,44 @@ void pack(const Plan& plan, const Number* b, std::int64_t tile, std::int64_t fro
       const int there = int(std::min(wide, columns - first));
       const Number* rows = b + column + first;
       Unit* here = packed + first * deep + unit * wide;
-      switch (panels.width(panel)) {
-        case 1: pack<LANES>(rows, plan.n, order, count, there, here); break;
-        case 2: pack<2 * LANES>(rows, plan.n, order, count, there, here); break;
-        case 3: pack<3 * LANES>(rows, plan.n, order, count, there, here);
-      }
+      with<MOST>(panels.width(panel), [&](auto v) {
+        pack<v * LANES>(rows, plan.n, order, count, there, here);
+      });
     }
   }
 }
 
 // Of one slab and tile, some rows of blocks.
 template <int LANES, class Unit, class Number>
-void multiply(const Plan& plan, std::int64_t tile, std::int64_t from, std::int64_t to, std::int64_t columns,
-              const Unit* packed, float* partial, Number* out) {
-  const Panels<LANES> panels(columns);
+void multiply(const Plan& plan, const Slab<Unit>& slab, std::int64_t from, std::int64_t to, Number* out) {
+  const Panels<LANES> panels(slab.columns);
   for (std::int64_t row = from; row < to; ++row)
     for (std::int64_t panel = 0; panel < panels.count; ++panel) {
       const std::int64_t first = panels.first(panel);
-      const int width = int(std::min<std::int64_t>(panels.width(panel) * LANES, columns - first));
-      const Unit* b = packed + first * plan.deep(tile);
-      float* sums = partial + first * plan.block_rows * plan.height;
-      switch (panels.width(panel)) {
-        case 1: multiply<LANES, 1>(plan, tile, row, b, sums, out + first, width); break;
-        case 2: multiply<LANES, 2>(plan, tile, row, b, sums, out + first, width); break;
-        case 3: multiply<LANES, 3>(plan, tile, row, b, sums, out + first, width);
-      }
+      const int width = int(std::min<std::int64_t>(panels.width(panel) * LANES, slab.columns - first));
+      const Unit* b = slab.packed + first * plan.deep(slab.tile);
+      float* sums = slab.partial + first * plan.block_rows * plan.height;
+      with<MOST>(panels.width(panel), [&](auto v) {
+        multiply<LANES, v>(plan, slab.tile, row, b, sums, out + first, width);
+      });
     }
 }
 
-// Alone, each thread packs slabs for itself; else all pack one slab after the other, and share its rows.
 template <int LANES, class Unit, class Number>
 void spmm(const Plan& plan, const Number* b, Number* out) {
-  const std::int64_t slabs = (plan.n + plan.slab - 1) / plan.slab;
-  const std::int64_t whole = (plan.slab + LANES - 1) / LANES * LANES;
+  using Part = const Slab<Unit>&;
 #pragma omp parallel num_threads(plan.threads)
-  {
-#ifdef _OPENMP
-    const std::int64_t thread = plan.alone ? omp_get_thread_num() : 0;
-#else
-    const std::int64_t thread = 0;
-#endif
-    Unit* packed = static_cast<Unit*>(plan.packed) + thread * plan.depth * whole;
-    float* partial = plan.partial + thread * plan.block_rows * plan.height * whole;
-    if (plan.alone) {
-#pragma omp for schedule(static)
-      for (std::int64_t slab = 0; slab < slabs; ++slab) {
-        const std::int64_t column = slab * plan.slab, columns = std::min(plan.slab, plan.n - column);
-        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
-          pack<LANES>(plan, b, tile, 0, plan.deep(tile), column, columns, packed);
-          multiply<LANES>(plan, tile, 0, plan.block_rows, columns, packed, partial, out + column);
-        }
-      }
-    } else {
-      for (std::int64_t column = 0; column < plan.n; column += plan.slab) {
-        const std::int64_t columns = std::min(plan.slab, plan.n - column);
-        for (std::int64_t tile = 0; tile < plan.tiles; ++tile) {
-          const std::int64_t deep = plan.deep(tile);
-#pragma omp for schedule(static)
-          for (std::int64_t part = 0; part < plan.threads; ++part)
-            pack<LANES>(plan, b, tile, deep * part / plan.threads, deep * (part + 1) / plan.threads, column,
-                        columns, packed);
-#pragma omp for schedule(dynamic, 1)
-          for (std::int64_t chunk = 0; chunk < plan.chunk_count; ++chunk)
-            multiply<LANES>(plan, tile, plan.chunks[chunk], plan.chunks[chunk + 1], columns, packed, partial,
-                            out + column);
-        }
-      }
-    }
-  }
+  over_slabs<Unit, LANES>(
+      plan, [&](Part slab, auto from, auto to) { pack<LANES>(plan, b, slab, from, to); },
+      [&](Part slab, auto from, auto to) { multiply<LANES>(plan, slab, from, to, out + slab.column); });
 }
 
 template <class Unit, class Number>
 void by_lanes(const Plan& plan, const Number* b, Number* out) {
   switch (plan.lanes) {
     case 4: return spmm<4, Unit>(plan, b, out);
-    case 8: return spmm<std::min(8, WIDEST), Unit>(plan, b, out);
-    default: spmm<WIDEST, Unit>(plan, b, out);
+    case 8: return spmm<std::min(8, WIDE), Unit>(plan, b, out);
+    default: spmm<WIDE, Unit>(plan, b, out);
   }
 }
 
@@ -347,6 +244,6 @@ extern "C" void spmm_bfloat16(const Plan* plan, const bfloat16* b, bfloat16* out
 }
 
 // Lanes of the registers for so many columns.
-extern "C" int lanes(int n) { return std::min(n <= 4 ? 4 : n <= 8 ? 8 : 16, WIDEST); }
+extern "C" int lanes(int n) { return std::min(n <= 4 ? 4 : n <= 8 ? 8 : 16, WIDE); }
 extern "C" int rows() { return ROWS; }
 extern "C" int bfloat16s() { return Half::NUMBERS; }  // in a unit

@@ -159,12 +159,11 @@ def prepare(
         *(n, to.slab, len(chunks) - 1, threads, to.alone, lanes),
     )
     out = torch.empty(a.shape[0], n, dtype=b.dtype)
-    multiply = library[f"spmm_{str(b.dtype).removeprefix('torch.')}"]
-    multiply.restype = None
-    first, last = byref(plan), c_void_p(out.data_ptr())
+    dtype = str(b.dtype).removeprefix("torch.")
+    multiply = native.bind(library[f"spmm_{dtype}"], byref(plan), native.LIVE, out)
 
     def run(b):
-        multiply(first, c_void_p(b.data_ptr()), last)
+        multiply(b)
         return out
 
     value_bytes = values.nbytes + units.nbytes

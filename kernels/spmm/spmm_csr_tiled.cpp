@@ -4,99 +4,23 @@
 // stays in L1 or L2. Where b is used often enough, panels are packed first. The sums of a row live in registers
 // while a segment is worked on, and in `partial` between its tiles.
 
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
 
-#if defined(__AVX2__) || defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "constants.h"
+#include "fours.h"
+#include "segments.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 16;  // floats of the widest register
-#elif defined(__AVX__)
-constexpr int WIDE = 8;
-#else
-constexpr int WIDE = 4;
-#endif
-constexpr int PANEL = 64;    // columns of a packed panel: four registers of AVX-512
-constexpr int NARROW = 4;    // fewer columns than this are padded: no register is so short
-constexpr int LINE = 64;     // bytes
-constexpr int AHEAD = 256;   // nonzeros: `a` comes from far away, and once
-constexpr std::uint16_t FIRST = 1 << 15, LAST = 1 << 14;
-
-// Loads bound this product: one of b for each multiply-add. AMD shuffles beside its multipliers, so there a
-// value is spread from a register that holds four; Intel shuffles in one of them, and spreads from memory.
-#if defined(__AVX__) && (defined(__znver1__) || defined(__znver2__) || defined(__znver3__) || \
-                         defined(__znver4__) || defined(__znver5__))
-constexpr bool SPREAD_IN_REGISTERS = true;
-#else
-constexpr bool SPREAD_IN_REGISTERS = false;
-#endif
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-template <int W>
-struct Lanes {
-  typedef float Floats __attribute__((vector_size(W * 4)));
-  typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
-  typedef std::uint16_t Halves __attribute__((vector_size(W * 2)));
-};
-template <int W>
-using Vector = typename Lanes<W>::Floats;
-
-template <int W>
-inline Vector<W> load(const float* from) {
-  Vector<W> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <int W>
-inline Vector<W> load(const bfloat16* from) {
-  typename Lanes<W>::Halves half;
-  std::memcpy(&half, from, sizeof half);
-  const auto bits = __builtin_convertvector(half, typename Lanes<W>::Bits) << 16;
-  Vector<W> value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-template <int W>
-inline void store(Vector<W> value, float* to) {
-  std::memcpy(to, &value, sizeof value);
-}
-
-template <int W>
-inline void store(Vector<W> value, bfloat16* to) {
-  for (int j = 0; j < W; ++j) narrow(value[j], to + j);
-}
+constexpr int PANEL = 64;   // columns of a packed panel: four registers of AVX-512
+constexpr int NARROW = 4;   // fewer columns than this are padded: no register is so short
+constexpr int AHEAD = 256;  // nonzeros: `a` comes from far away, and once
 
 // Past the caches: nothing is fetched that will be written over. For whole, aligned registers.
 template <int W, class Number>
@@ -115,41 +39,10 @@ inline void settle() {
 #endif
 }
 
-// Four numbers of `a` at once; `spread` makes a vector of one of them.
-template <int W, class Number>
-struct Four {
-  const Number* from;
-  Vector<4> value;
-  explicit Four(const Number* at) : from(at) {
-    if constexpr (SPREAD_IN_REGISTERS) value = load<4>(at);
-  }
-  template <int S>
-  Vector<W> spread() const {
-#if defined(__AVX512F__)
-    if constexpr (SPREAD_IN_REGISTERS && W == 16)
-      return (Vector<W>)_mm512_broadcastss_ps(_mm_permute_ps((__m128)value, S * 0x55));
-#endif
-#if defined(__AVX2__)
-    if constexpr (SPREAD_IN_REGISTERS && W == 8)
-      return (Vector<W>)_mm256_broadcastss_ps(_mm_permute_ps((__m128)value, S * 0x55));
-#endif
-    return widen(from[S]) - Vector<W>{};
-  }
-};
-
-template <class Column>
-inline std::int64_t column_of(const Column* columns, std::uint64_t four, int s) {
-  return sizeof(Column) == 2 ? std::int64_t(std::uint16_t(four >> (16 * s))) : std::int64_t(columns[s]);
-}
-
 template <class Number>
 inline void fetch(const Number* from, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += LINE / sizeof(Number)) __builtin_prefetch(from + AHEAD + i);
 }
-
-struct Segment {
-  std::uint16_t piece, length;
-};
 
 template <class Number, class Column>
 struct Tiled {
@@ -206,14 +99,12 @@ __attribute__((noinline)) void multiply(const Tiled<Number, Column>& a, std::int
         for (int v = 0; v < VECTORS; ++v) sum[set][v] += value * load<W>(b + offset<W, VECTORS>(v, panel.width));
       };
       for (; at + 4 <= end; at += 4) {
-        const Column* columns = a.columns + at;
-        std::uint64_t four;  // one load instead of four
-        std::memcpy(&four, columns, 8);
-        const Four<W, Number> values(a.values + at);
-        add(0, values.template spread<0>(), column_of(columns, four, 0));
-        add(1 % SETS, values.template spread<1>(), column_of(columns, four, 1));
-        add(2 % SETS, values.template spread<2>(), column_of(columns, four, 2));
-        add(3 % SETS, values.template spread<3>(), column_of(columns, four, 3));
+        const FourColumns<Column> columns(a.columns + at);
+        const FourValues<W, Number> values(a.values + at);
+        add(0, values.template spread<0>(), columns[0]);
+        add(1 % SETS, values.template spread<1>(), columns[1]);
+        add(2 % SETS, values.template spread<2>(), columns[2]);
+        add(3 % SETS, values.template spread<3>(), columns[3]);
       }
       for (; at < end; ++at) add(0, widen(a.values[at]) - Vector<W>{}, a.columns[at]);
       for (int s = 1; s < SETS; ++s)
@@ -272,20 +163,13 @@ void few_columns(const Tiled<Number, Column>& a, std::int64_t chunk, float* part
   }
 }
 
-// One column. Four numbers of x are put together by hand: no processor at hand gathers faster.
+// One column.
 template <class Number, class Column>
 inline float dot(const Number* values, const Column* columns, std::int64_t count, const float* x) {
   Vector<4> sum[4] = {};
   std::int64_t at = 0;
   for (; at + 16 <= count; at += 16)
-    for (int s = 0; s < 4; ++s) {
-      const Column* four = columns + at + 4 * s;
-      std::uint64_t packed;
-      std::memcpy(&packed, four, 8);
-      const Vector<4> picked = {x[column_of(four, packed, 0)], x[column_of(four, packed, 1)],
-                                x[column_of(four, packed, 2)], x[column_of(four, packed, 3)]};
-      sum[s] += load<4>(values + at + 4 * s) * picked;
-    }
+    for (int s = 0; s < 4; ++s) sum[s] += load<4>(values + at + 4 * s) * pick_four(x, columns + at + 4 * s);
   float total = 0;
   for (; at < count; ++at) total += widen(values[at]) * x[columns[at]];
   const Vector<4> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -316,15 +200,6 @@ void one_column(const Tiled<Number, Column>& a, std::int64_t chunk, float* parti
   }
 }
 
-template <int W, int VECTORS, class Source, class Number, class Column>
-void widest(int vectors, const Tiled<Number, Column>& a, std::int64_t chunk, float* partial,
-            const Panel<Source, Number>& panel) {
-  if (vectors == VECTORS)
-    multiply<W, VECTORS>(a, chunk, partial, panel);
-  else if constexpr (VECTORS > 1)
-    widest<W, VECTORS - 1, Source>(vectors, a, chunk, partial, panel);
-}
-
 // The lanes and the number of registers for so many columns.
 int lanes_of(std::int64_t width) {
   int lanes = WIDE;
@@ -343,11 +218,11 @@ void dispatch(const Tiled<Number, Column>& a, std::int64_t chunk, float* partial
   else if (lanes == WIDE && vectors == 128 / WIDE && WIDE == 16)
     multiply<WIDE, 8>(a, chunk, partial, panel);
   else if (lanes == WIDE)
-    widest<WIDE, PANEL / WIDE, Source>(vectors, a, chunk, partial, panel);
+    with<PANEL / WIDE>(vectors, [&](auto v) { multiply<WIDE, v>(a, chunk, partial, panel); });
   else if (lanes == 8)
-    widest<8, 2, Source>(vectors, a, chunk, partial, panel);
+    with<2>(vectors, [&](auto v) { multiply<8, v>(a, chunk, partial, panel); });
   else
-    widest<4, 2, Source>(vectors, a, chunk, partial, panel);
+    with<2>(vectors, [&](auto v) { multiply<4, v>(a, chunk, partial, panel); });
 }
 
 // Columns first to first + width of b: in place, or packed at `offset`; `stride` numbers between its rows.
@@ -384,11 +259,7 @@ void spmm(const Tiled<Number, Column>& a, std::int64_t chunks, const std::int32_
       for (std::int64_t row = 0; row < a.k; ++row)
         for (std::int64_t p = 0; p < panel_count; ++p) pack(b, n, panels[p], row, packed);
     }
-#ifdef _OPENMP
-    float* own = partial + omp_get_thread_num() * partial_size;
-#else
-    float* own = partial;
-#endif
+    float* own = partial + thread_number() * partial_size;
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t unit = 0; unit < panel_count * chunks; ++unit) {
       const Columns& at = panels[unit / chunks];

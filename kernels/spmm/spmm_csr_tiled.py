@@ -11,7 +11,7 @@ Bad at: calls with little work, where packing `b` is most of the time; bfloat16 
 instructions of its own; n = 1 from some density on, where a bitmap moves fewer bytes.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import numpy as np
@@ -107,27 +107,17 @@ def prepare(a, b, library):
     partial, spill = torch.empty(threads * sums), torch.empty(held.spills, n)
     out = torch.empty(m, n, dtype=b.dtype)
     column = "uint16" if held.columns.dtype == torch.uint16 else "int32"
-    multiply = library[f"spmm_{str(b.dtype).removeprefix('torch.')}_{column}"]
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(one.data_ptr()) for one in held.arrays]
     far = b.nbytes + out.nbytes > cache_bytes("L3")
     streamed = in_place and far and n % 16 == 0 and out.data_ptr() % 64 == 0
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (k, n, held.depth, held.tiles, held.chunks, len(held.spilled))),
-        pointer(panels.ctypes.data),
-        number(len(panels)),
-        pointer(None if in_place else packed.data_ptr()),
-        pointer(partial.data_ptr()),
-        number(sums),
-        pointer(spill.data_ptr()),
-        ctypes.c_int(streamed),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library[f"spmm_{str(b.dtype).removeprefix('torch.')}_{column}"],
+        *(*held.arrays, native.LIVE, out),
+        *(k, n, held.depth, held.tiles, held.chunks, len(held.spilled)),
+        *(panels, len(panels), None if in_place else packed, partial, sums, spill, streamed, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     issued = sum(whole(int(width), lanes) for width in widths) if n > 1 else 1

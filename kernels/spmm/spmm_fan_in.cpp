@@ -11,42 +11,17 @@
 #include <immintrin.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "constants.h"
+#include "fours.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 16;  // numbers of a register
-#elif defined(__AVX__)
-constexpr int WIDE = 8;
-#else
-constexpr int WIDE = 4;
-#endif
 constexpr int PANEL = 64;     // columns
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
 constexpr int AHEAD = 1024;   // nonzeros: the tables come from far away, and once
 constexpr int CHAINS = 2;     // of one column, where putting numbers together takes longer than adding
-
-template <int W>
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(W * 4)));
-};
-template <int W>
-using Vector = typename Lanes<W>::Vector;
-
-template <int W>
-inline Vector<W> load(const float* from) {
-  Vector<W> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <int W>
-inline void store(Vector<W> value, float* to) {
-  std::memcpy(to, &value, sizeof value);
-}
 
 template <class Column>
 struct Condensed {
@@ -55,30 +30,16 @@ struct Condensed {
   std::int64_t m, k, fan_in;
 };
 
-inline std::int64_t column_at(const std::int32_t* columns, std::uint64_t, int i) { return columns[i]; }
-inline std::int64_t column_at(const std::uint16_t*, std::uint64_t four, int i) {
-  return four >> (16 * i) & 0xffff;
-}
-
-// Four numbers of x put together by hand: a gather is one instruction, yet on many processors a slower one.
-template <class Column>
-inline Vector<4> four(const float* x, const Column* columns) {
-  std::uint64_t packed;
-  std::memcpy(&packed, columns, 8);  // one load for four short columns
-  return Vector<4>{x[column_at(columns, packed, 0)], x[column_at(columns, packed, 1)],
-                   x[column_at(columns, packed, 2)], x[column_at(columns, packed, 3)]};
-}
-
 template <class Column>
 inline Vector<WIDE> gather(const float* x, const Column* columns) {
 #if defined(__AVX512F__)
-  const __m256 low = _mm256_set_m128((__m128)four(x, columns + 4), (__m128)four(x, columns));
-  const __m256 high = _mm256_set_m128((__m128)four(x, columns + 12), (__m128)four(x, columns + 8));
+  const __m256 low = _mm256_set_m128((__m128)pick_four(x, columns + 4), (__m128)pick_four(x, columns));
+  const __m256 high = _mm256_set_m128((__m128)pick_four(x, columns + 12), (__m128)pick_four(x, columns + 8));
   return (Vector<16>)_mm512_insertf64x4(_mm512_castpd256_pd512((__m256d)low), (__m256d)high, 1);
 #elif defined(__AVX__)
-  return (Vector<8>)_mm256_set_m128((__m128)four(x, columns + 4), (__m128)four(x, columns));
+  return (Vector<8>)_mm256_set_m128((__m128)pick_four(x, columns + 4), (__m128)pick_four(x, columns));
 #else
-  return four(x, columns);
+  return pick_four(x, columns);
 #endif
 }
 
@@ -108,8 +69,9 @@ void one_column(const Condensed<Column>& a, const float* x, float* out, int thre
 
 // Some rows times one panel, some slots at a time. SETS of sums take turns, so that none waits for another.
 template <int W, int V, class Column>
-void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last, std::int64_t tile,
-              const float* panel, float* partial, float* out, std::int64_t n, int width) {
+__attribute__((noinline)) void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
+                                        std::int64_t tile, const float* panel, float* partial, float* out,
+                                        std::int64_t n, int width) {
   constexpr int STRIDE = W * V, SETS = std::max(1, REGISTERS / V);
   std::fill(partial, partial + (last - first) * STRIDE, 0.0f);
   for (std::int64_t slot = 0; slot < a.fan_in; slot += tile)
@@ -139,15 +101,6 @@ void multiply(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
     for (int j = 0; j < width; ++j) out[row * n + j] = partial[(row - first) * STRIDE + j];
 }
 
-template <int V, class Column>
-void widest(int registers, const Condensed<Column>& a, std::int64_t first, std::int64_t last,
-            std::int64_t tile, const float* panel, float* partial, float* out, std::int64_t n, int width) {
-  if (registers == V)
-    multiply<WIDE, V>(a, first, last, tile, panel, partial, out, n, width);
-  else if constexpr (V > 1)
-    widest<V - 1>(registers, a, first, last, tile, panel, partial, out, n, width);
-}
-
 // Floats that a row of a panel of this width takes, padding included.
 int stride_of(int width) {
   for (int lanes = 4; lanes < WIDE; lanes *= 2)
@@ -164,7 +117,9 @@ void dispatch(const Condensed<Column>& a, std::int64_t first, std::int64_t last,
   else if (stride == 8 && WIDE > 8)
     multiply<8, 1>(a, first, last, tile, panel, partial, out, n, width);
   else
-    widest<PANEL / WIDE>(stride / WIDE, a, first, last, tile, panel, partial, out, n, width);
+    with<PANEL / WIDE>(stride / WIDE, [&](auto v) {
+      multiply<WIDE, v>(a, first, last, tile, panel, partial, out, n, width);
+    });
 }
 
 void pack(const float* row, std::int64_t at, std::int64_t k, std::int64_t n, float* packed) {
@@ -188,11 +143,7 @@ void spmm(const Condensed<Column>& a, const float* b, float* out, std::int64_t n
 #pragma omp for schedule(static)
       for (std::int64_t row = 0; row < a.k; ++row) pack(b + row * n, row, a.k, n, packed);
     }
-#ifdef _OPENMP
-    float* own = partial + omp_get_thread_num() * chunk * PANEL;
-#else
-    float* own = partial;
-#endif
+    float* own = partial + thread_number() * chunk * PANEL;
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t unit = 0; unit < panels * chunks; ++unit) {
       const std::int64_t column = unit / chunks * PANEL, first = unit % chunks * chunk;

@@ -11,7 +11,7 @@ unlike numbers of each row: these are what tiled rows keep pointers for.
 Lasby et al., "Dynamic Sparse Training with Structured Sparsity", ICLR 2024.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
@@ -43,20 +43,15 @@ def prepare(a, b, *flags):
     packed = torch.empty(k * sum(widths))
     partial = torch.empty(threads * chunk * PANEL)
     out = b.new_empty(m, n)
-    multiply = library[f"spmm_{str(held.columns.dtype).removeprefix('torch.')}"]
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.values, held.columns)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (m, k, n, held.fan_in, tile, chunk)),
-        pointer(packed.data_ptr()),
-        pointer(partial.data_ptr()),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library[f"spmm_{str(held.columns.dtype).removeprefix('torch.')}"],
+        *(held.values, held.columns, native.LIVE, out),
+        *(m, k, n, held.fan_in, tile, chunk),
+        *(packed, partial, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     return Prepared(

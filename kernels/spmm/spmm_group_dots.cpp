@@ -6,35 +6,16 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+
+#include "constants.h"
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 16;  // floats of the widest register
-#elif defined(__AVX__)
-constexpr int WIDE = 8;
-#else
-constexpr int WIDE = 4;
-#endif
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
 constexpr int AHEAD = 512;    // values that are fetched before their turn: a few hundred nanoseconds
-constexpr int FEW = 8;          // columns
+constexpr int FEW = 8;        // columns
 constexpr std::int64_t ROWS = 16;  // that a thread takes at a time
-
-template <int W>
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(W * 4)));
-};
-template <int W>
-using Vector = typename Lanes<W>::Vector;
-
-template <int W>
-inline Vector<W> load(const float* from) {
-  Vector<W> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 template <int W>
 inline float total(Vector<W> value) {
@@ -42,7 +23,7 @@ inline float total(Vector<W> value) {
     return (value[0] + value[2]) + (value[1] + value[3]);
   } else {
     float parts[W];
-    std::memcpy(parts, &value, sizeof value);
+    store<W>(value, parts);
     return total<W / 2>(load<W / 2>(parts) + load<W / 2>(parts + W / 2));
   }
 }
@@ -54,17 +35,6 @@ struct Stretches {
   const float* values;
   std::int64_t m, k;
 };
-
-template <int G>
-void pack(const float* b, std::int64_t k, std::int64_t n, float* packed, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (std::int64_t row = 0; row < k; row += G)
-    for (std::int64_t j = 0; j < n; ++j) {
-      const std::int64_t there = std::min<std::int64_t>(G, k - row);
-      float* to = packed + row * n + j * G;
-      for (int g = 0; g < G; ++g) to[g] = g < there ? b[j * k + row + g] : 0;
-    }
-}
 
 // Not inlined: among others of its kind, a compiler would run out of registers.
 template <int G, int N, class Column>
@@ -97,15 +67,6 @@ __attribute__((noinline)) void multiply(const Stretches<Column>& a, std::int64_t
   }
 }
 
-template <int G, int N, class Column>
-void dispatch(const Stretches<Column>& a, std::int64_t first, std::int64_t last, const float* b, float* out,
-              std::int64_t n) {
-  if (n == N)
-    multiply<G, N>(a, first, last, b, out);
-  else if constexpr (N > 1)
-    dispatch<G, N - 1>(a, first, last, b, out, n);
-}
-
 template <int G, class Column>
 void spmm(const Stretches<Column>& a, const float* b, float* out, std::int64_t n, float* packed,
           int threads) {
@@ -121,7 +82,9 @@ void spmm(const Stretches<Column>& a, const float* b, float* out, std::int64_t n
     }
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t first = 0; first < a.m; first += ROWS)
-      dispatch<G, FEW>(a, first, std::min(a.m, first + ROWS), as_is ? b : packed, out, n);
+      with<FEW>(int(n), [&](auto columns) {
+        multiply<G, columns>(a, first, std::min(a.m, first + ROWS), as_is ? b : packed, out);
+      });
   }
 }
 

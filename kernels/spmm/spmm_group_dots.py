@@ -7,13 +7,13 @@ Bad at: many columns, for which each needs its own sum and the rows of `b` would
 most; patterns whose stretches would be mostly zeros, which it refuses.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
 
 from suite import native
-from suite.formats.bsr import SMALL, units
+from suite.formats.bsr import SMALL, fullness
 from suite.formats.groups import count_stretches, stretches, whole
 from suite.kernel import Prepared, Refused, kernel
 
@@ -23,15 +23,11 @@ LEAST_FULL = 0.8  # share of nonzeros in the stretches, below which picking sing
 
 
 def refuse(case, device):
-    m, k, n, pattern = case["m"], case["k"], case["n"], case.pattern
     reasons = native.missing()
-    if n > FEW:
-        reasons.append(f"needs n of {FEW} at most, got {n}")
-    if not case.data and m * k > SMALL and (met := units(pattern, 1, min(COST))):
-        density = pattern.count(m, k) / (m * k)
-        full = density / (1 - (1 - density) ** met) if density else 1
-        if full < LEAST_FULL:
-            reasons.append(hollow(full))
+    if case["n"] > FEW:
+        reasons.append(f"needs n of {FEW} at most, got {case['n']}")
+    if (full := fullness(case, 1, min(COST))) < LEAST_FULL:
+        reasons.append(hollow(full))
     return reasons
 
 
@@ -54,15 +50,14 @@ def prepare(a, b, library):
     packed = torch.empty(whole(k, held.width) * held.width * n)
     out = torch.empty(m, n)
     column = "uint16" if held.columns.dtype == torch.uint16 else "int32"
-    multiply = library[f"spmm_{column}_{held.width}"]
-    multiply.restype = None
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.starts, held.columns, held.values)]
-    after = [pointer(out.data_ptr()), size(m), size(k), size(n), pointer(packed.data_ptr())]
-    threads = ctypes.c_int(torch.get_num_threads())
+    multiply = native.bind(
+        library[f"spmm_{column}_{held.width}"],
+        *(held.starts, held.columns, held.values, native.LIVE, out, m, k, n, packed),
+        c_int(torch.get_num_threads()),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after, threads)
+        multiply(b)
         return out
 
     return Prepared(

@@ -7,87 +7,23 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "constants.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int WIDE = 16;  // floats of the widest register
 constexpr int MOST_VECTORS = 5;
 constexpr int REGISTERS = 8;  // sums in flight: two multiply-adds a cycle, each four cycles long
 #else
-#if defined(__AVX__)
-constexpr int WIDE = 8;
-#else
-constexpr int WIDE = 4;
-#endif
 constexpr int MOST_VECTORS = 2;  // of sixteen registers, twelve take sums
 constexpr int REGISTERS = 5;
 #endif
 constexpr int ROWS = 4;
 constexpr int LEAST = 8;    // columns, and floats of a register for as few
 constexpr int AHEAD = 512;  // values that are fetched before their turn: a few hundred nanoseconds
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-template <int W>
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(W * 4)));
-  typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
-  typedef std::uint16_t Halves __attribute__((vector_size(W * 2)));
-};
-template <int W>
-using Vector = typename Lanes<W>::Vector;
-
-template <int W>
-inline Vector<W> load(const float* from) {
-  Vector<W> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <int W>
-inline Vector<W> load(const bfloat16* from) {
-  typename Lanes<W>::Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  const auto bits = __builtin_convertvector(halves, typename Lanes<W>::Bits) << 16;
-  Vector<W> value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-template <int W>
-inline void store(Vector<W> value, float* to) {
-  std::memcpy(to, &value, sizeof value);
-}
-
-template <int W>
-inline void store(Vector<W> value, bfloat16* to) {
-  typename Lanes<W>::Bits bits, nan = {};
-  std::memcpy(&bits, &value, sizeof bits);
-  nan += 0x7fc0;
-  const auto nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
-  const auto rounded = (bits & 0x7fffffff) > 0x7f800000 ? nan : nearest;
-  const auto halves = __builtin_convertvector(rounded, typename Lanes<W>::Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
-
-// A value that stays in its register: a compiler would rather load it anew for each use.
-template <class Value>
-inline Value once(Value value) {
-#if defined(__x86_64__)
-  asm("" : "+v"(value));
-#elif defined(__aarch64__)
-  asm("" : "+w"(value));
-#endif
-  return value;
-}
 
 template <class Column>
 struct Masks {
@@ -196,15 +132,6 @@ __attribute__((noinline)) void multiply(const Masks<Column>& a, std::int64_t fir
   }
 }
 
-template <int W, int V, class Number, class Column>
-void widest(int vectors, const Masks<Column>& a, std::int64_t first, std::int64_t last,
-            const Panel<Number>& panel, float* partial) {
-  if (vectors == V)
-    multiply<W, V>(a, first, last, panel, partial);
-  else if constexpr (V > 1)
-    widest<W, V - 1>(vectors, a, first, last, panel, partial);
-}
-
 template <class Number, class Column>
 void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, const std::int64_t* chunks,
           std::int64_t chunk_count, bool in_place, float* packed, float* partial,
@@ -215,11 +142,7 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
   };
 #pragma omp parallel num_threads(threads)
   {
-#ifdef _OPENMP
-    const std::int64_t thread = omp_get_thread_num();
-#else
-    const std::int64_t thread = 0;
-#endif
+    const std::int64_t thread = thread_number();
     float* mine = packed + thread * a.k * MOST_VECTORS * WIDE;
     int packed_panel = -1;
 #pragma omp for schedule(dynamic, 1)
@@ -239,9 +162,13 @@ void spmm(const Masks<Column>& a, const Number* b, Number* out, std::int64_t n, 
                    : Panel<Number>{mine, stride, to, n, last_packed, last};
       float* own = partial + thread * partial_floats;
       if (cut.lanes == WIDE)
-        widest<WIDE, MOST_VECTORS>(vectors, a, chunks[chunk], chunks[chunk + 1], panel, own);
+        with<MOST_VECTORS>(vectors, [&](auto v) {
+          multiply<WIDE, v>(a, chunks[chunk], chunks[chunk + 1], panel, own);
+        });
       else if constexpr (WIDE > LEAST)
-        widest<LEAST, WIDE / LEAST>(vectors, a, chunks[chunk], chunks[chunk + 1], panel, own);
+        with<WIDE / LEAST>(vectors, [&](auto v) {
+          multiply<LEAST, v>(a, chunks[chunk], chunks[chunk + 1], panel, own);
+        });
     }
   }
 }

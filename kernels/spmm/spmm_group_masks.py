@@ -9,13 +9,13 @@ many short loops a branch predictor cannot learn, as it does those of small ones
 it refuses; bfloat16 where the dense product has instructions of its own.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
 
 from suite import native
-from suite.formats.bsr import SMALL, units
+from suite.formats.bsr import SMALL, fullness
 from suite.formats.groups import FOUR, count_masks, even, masks, whole
 from suite.kernel import Prepared, Refused, kernel
 from suite.kernels.spmm.spmm_group_rows import L1, L2, MOST_PARTIAL, chunks_of, stays
@@ -29,15 +29,11 @@ LONG = 192  # the same, where its loops end with a surprise
 
 
 def refuse(case, device):
-    m, k, n, pattern = case["m"], case["k"], case["n"], case.pattern
     reasons = native.missing()
-    if n < LEAST:
-        reasons.append(f"needs n of {LEAST} at least, got {n}")
-    if not case.data and m * k > SMALL and (met := units(pattern, FOUR, 1)):
-        density = pattern.count(m, k) / (m * k)
-        alone = (1 - (1 - density) ** met) / (FOUR * density) if density else 0
-        if alone > ALONE:
-            reasons.append(lonely(alone))
+    if case["n"] < LEAST:
+        reasons.append(f"needs n of {LEAST} at least, got {case['n']}")
+    if (alone := 1 / (FOUR * fullness(case, FOUR, 1))) > ALONE:
+        reasons.append(lonely(alone))
     return reasons
 
 
@@ -80,25 +76,16 @@ def prepare(a, b, library):
     out = torch.empty(m, n, dtype=b.dtype)
     number = "float" if b.dtype == torch.float32 else "bfloat16"
     column = "uint16" if held.columns.dtype == torch.uint16 else "int32"
-    multiply = library[f"spmm_{number}_{column}"]
-    multiply.restype = None
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
     index = (held.column_starts, held.value_starts, held.counts, held.columns)
-    before = [pointer(x.data_ptr()) for x in (*index, values)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(size, (m, k, n, held.depth, held.tiles)),
-        pointer(chunks.data_ptr()),
-        size(len(chunks) - 1),
-        ctypes.c_int(in_place),
-        pointer(packed.data_ptr()),
-        pointer(partial.data_ptr()),
-        size(room),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library[f"spmm_{number}_{column}"],
+        *(*index, values, native.LIVE, out),
+        *(m, k, n, held.depth, held.tiles),
+        *(chunks, len(chunks) - 1, in_place, packed, partial, room, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     return Prepared(

@@ -6,21 +6,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "constants.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 16;  // floats of the widest register
-#elif defined(__AVX__)
-constexpr int WIDE = 8;
-#else
-constexpr int WIDE = 4;
-#endif
 constexpr int LEAST = 8;  // columns that are worth registers of their own, and floats of such a register
 constexpr int TALLEST = WIDE == 16 ? 8 : 4;
 constexpr int AHEAD = 512;  // values that are fetched before their turn: a few hundred nanoseconds
@@ -33,72 +26,6 @@ constexpr int most_vectors(int height) {
 
 // Floats of a packed row, with a single column that begins where a register does.
 constexpr int widest_row(int height) { return (most_vectors(height) + 1) * WIDE; }
-
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-template <int W>
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(W * 4)));
-  typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
-  typedef std::uint16_t Halves __attribute__((vector_size(W * 2)));
-};
-template <int W>
-using Vector = typename Lanes<W>::Vector;
-
-template <int W>
-inline Vector<W> load(const float* from) {
-  Vector<W> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <int W>
-inline Vector<W> load(const bfloat16* from) {
-  typename Lanes<W>::Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  const auto bits = __builtin_convertvector(halves, typename Lanes<W>::Bits) << 16;
-  Vector<W> value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-template <int W>
-inline void store(Vector<W> value, float* to) {
-  std::memcpy(to, &value, sizeof value);
-}
-
-template <int W>
-inline void store(Vector<W> value, bfloat16* to) {
-  typename Lanes<W>::Bits bits, nan = {};
-  std::memcpy(&bits, &value, sizeof bits);
-  nan += 0x7fc0;
-  const auto nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
-  const auto rounded = (bits & 0x7fffffff) > 0x7f800000 ? nan : nearest;
-  const auto halves = __builtin_convertvector(rounded, typename Lanes<W>::Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
-
-// A value that stays in its register: a compiler would rather load it anew for each use.
-template <class Value>
-inline Value once(Value value) {
-#if defined(__x86_64__)
-  asm("" : "+v"(value));
-#elif defined(__aarch64__)
-  asm("" : "+w"(value));
-#endif
-  return value;
-}
 
 template <class Column>
 struct Strips {
@@ -209,36 +136,21 @@ __attribute__((noinline)) void multiply(const Strips<Column>& a, std::int64_t fi
   }
 }
 
-template <int W, int H, int V, class Number, class Column>
-void widest(int vectors, bool single, const Strips<Column>& a, std::int64_t first, std::int64_t last,
-            const Panel<Number>& panel, float* partial) {
-  if (vectors != V) {
-    if constexpr (V > 1) widest<W, H, V - 1>(vectors, single, a, first, last, panel, partial);
-  } else if (single) {
-    multiply<W, H, V, 1>(a, first, last, panel, partial);
-  } else {
-    multiply<W, H, V, 0>(a, first, last, panel, partial);
-  }
-}
-
-template <int H, int SINGLES, class Number, class Column>
-void few(int singles, const Strips<Column>& a, std::int64_t first, std::int64_t last,
-         const Panel<Number>& panel, float* partial) {
-  if (singles == SINGLES)
-    multiply<WIDE, H, 0, SINGLES>(a, first, last, panel, partial);
-  else if constexpr (SINGLES > 1)
-    few<H, SINGLES - 1>(singles, a, first, last, panel, partial);
-}
-
 template <int H, class Number, class Column>
 void dispatch(int lanes, int vectors, int singles, const Strips<Column>& a, std::int64_t first,
               std::int64_t last, const Panel<Number>& panel, float* partial) {
+  const auto by_register = [&](auto w, auto v) {
+    if (singles)
+      multiply<w, H, v, 1>(a, first, last, panel, partial);
+    else
+      multiply<w, H, v, 0>(a, first, last, panel, partial);
+  };
   if (vectors == 0)
-    few<H, LEAST - 1>(singles, a, first, last, panel, partial);
+    with<LEAST - 1>(singles, [&](auto s) { multiply<WIDE, H, 0, s>(a, first, last, panel, partial); });
   else if (lanes == WIDE)
-    widest<WIDE, H, most_vectors(H)>(vectors, singles, a, first, last, panel, partial);
+    with<most_vectors(H)>(vectors, [&](auto v) { by_register(std::integral_constant<int, WIDE>(), v); });
   else if constexpr (WIDE > LEAST)
-    widest<LEAST, H, WIDE / LEAST>(vectors, singles, a, first, last, panel, partial);
+    with<WIDE / LEAST>(vectors, [&](auto v) { by_register(std::integral_constant<int, LEAST>(), v); });
 }
 
 template <int H, class Number, class Column>
@@ -251,11 +163,7 @@ void spmm(const Strips<Column>& a, const Number* b, Number* out, std::int64_t n,
   };
 #pragma omp parallel num_threads(threads)
   {
-#ifdef _OPENMP
-    const std::int64_t thread = omp_get_thread_num();
-#else
-    const std::int64_t thread = 0;
-#endif
+    const std::int64_t thread = thread_number();
     float* mine = packed + thread * a.k * widest_row(H);
     int packed_panel = -1;
 #pragma omp for schedule(dynamic, 1)

@@ -10,7 +10,7 @@ Bad at: patterns whose rows do not share their columns, which it refuses, for th
 zeros; bfloat16 where the dense product has instructions of its own.
 """
 
-import ctypes
+from ctypes import c_int
 from math import gcd
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from suite import native
-from suite.formats.bsr import SMALL, units
+from suite.formats.bsr import SMALL, fullness
 from suite.formats.groups import count_strip_groups, even, strips, whole
 from suite.formats.rearranged import alike, stacked
 from suite.kernel import Prepared, Refused, kernel
@@ -35,13 +35,9 @@ STRIP = 4  # what a strip costs beside its groups, counted in groups
 
 
 def refuse(case, device):
-    m, k, pattern = case["m"], case["k"], case.pattern
     reasons = native.missing()
-    if not case.data and m * k > SMALL and (met := units(pattern, 2, 1)):
-        density = pattern.count(m, k) / (m * k)
-        full = density / (1 - (1 - density) ** met) if density else 1
-        if full < LEAST_FULL:
-            reasons.append(hollow(full))
+    if (full := fullness(case, 2, 1)) < LEAST_FULL:
+        reasons.append(hollow(full))
     return reasons
 
 
@@ -108,24 +104,15 @@ def prepare(a, b, library):
     out = torch.empty(m, n, dtype=b.dtype)
     number = "float" if b.dtype == torch.float32 else "bfloat16"
     column = "uint16" if held.columns.dtype == torch.uint16 else "int32"
-    multiply = library[f"spmm_{number}_{column}_{height}"]
-    multiply.restype = None
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.starts, held.columns, values, held.rows)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(size, (held.strips, k, n, held.depth, held.tiles)),
-        pointer(chunks.data_ptr()),
-        size(len(chunks) - 1),
-        ctypes.c_int(in_place),
-        pointer(packed.data_ptr()),
-        pointer(partial.data_ptr()),
-        size(room),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library[f"spmm_{number}_{column}_{height}"],
+        *(held.starts, held.columns, values, held.rows, native.LIVE, out),
+        *(held.strips, k, n, held.depth, held.tiles),
+        *(chunks, len(chunks) - 1, in_place, packed, partial, room, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     where = "in place" if in_place else "packed"

@@ -8,19 +8,17 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
-#include <utility>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "constants.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 
+constexpr int ACROSS = WIDE < 8 ? 8 : WIDE;  // numbers of a vector: a register, or two short ones
 #if defined(__AVX512F__)
-constexpr int WIDE = 16;  // numbers of a register
 constexpr int REGISTERS = 24;
 #else
-constexpr int WIDE = 8;
 constexpr int REGISTERS = 12;
 #endif
 // Registers that a row of a panel fills: its sums and N rows of b fit, and a chunk's sums stay in L1.
@@ -63,15 +61,7 @@ constexpr Seats seated() {
 
 constexpr Seats SEATS = seated();
 
-typedef float Floats __attribute__((vector_size(WIDE * 4)));
-
-inline Floats load(const float* from) {
-  Floats value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-inline void store(Floats value, float* to) { std::memcpy(to, &value, sizeof value); }
+using Floats = Vector<ACROSS>;
 
 struct Grouped {
   const float* values;
@@ -81,33 +71,21 @@ struct Grouped {
 
 #define INLINE __attribute__((always_inline))
 
-// f(0), f(1), ... as constants, without a loop: the compiler keeps arrays that a loop walks through in
-// memory.
-template <class F, int... I>
-INLINE inline void each(F f, std::integer_sequence<int, I...>) {
-  (f(std::integral_constant<int, I>()), ...);
-}
-
-template <int COUNT, class F>
-INLINE inline void each(F f) {
-  each(f, std::make_integer_sequence<int, COUNT>());
-}
-
 // sum += values * rows of b.
 template <int V>
 INLINE inline void add(const float* values, const int (&of)[N], const Floats (&b)[N][V], float* sum) {
   Floats total[V];
-  each<V>([&](auto v) INLINE { total[v] = load(sum + v * WIDE); });
+  each<V>([&](auto v) INLINE { total[v] = load<ACROSS>(sum + v * ACROSS); });
   each<N>([&](auto s) INLINE {
     const float value = values[of[s]];
     each<V>([&](auto v) INLINE { total[v] += value * b[s][v]; });
   });
-  each<V>([&](auto v) INLINE { store(total[v], sum + v * WIDE); });
+  each<V>([&](auto v) INLINE { store<ACROSS>(total[v], sum + v * ACROSS); });
 }
 
 template <int V>
 INLINE inline void fetch(const float* b, int column, Floats (&seat)[V]) {
-  each<V>([&](auto v) INLINE { seat[v] = load(b + column * V * WIDE + v * WIDE); });
+  each<V>([&](auto v) INLINE { seat[v] = load<ACROSS>(b + column * V * ACROSS + v * ACROSS); });
 }
 
 // One group of a whole chunk: every placement in turn.
@@ -120,7 +98,7 @@ void whole(const float* values, const Row* rows, const float* b, float* sums) {
         fetch(b, SEATS.column[p][s], seats[s]);
     });
     for (int at = p * G; at < (p + 1) * G; ++at)
-      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * WIDE);
+      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * ACROSS);
   });
 }
 
@@ -131,15 +109,15 @@ void shorter(const float* values, const Row* rows, std::int64_t size, const floa
   for (int p = 0; p < COUNT; ++p) {
     for (int s = 0; s < N; ++s) fetch(b, SEATS.column[p][s], seats[s]);
     for (std::int64_t at = p * size / COUNT; at < (p + 1) * size / COUNT; ++at)
-      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * WIDE);
+      add(values + at * N, SEATS.value[p], seats, sums + rows[at] * V * ACROSS);
   }
 }
 
 // A chunk times one panel.
 template <int V>
-void multiply(const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out,
-              std::int64_t n, int width) {
-  constexpr int STRIDE = V * WIDE;
+__attribute__((noinline)) void multiply(const Grouped& a, std::int64_t first, const float* panel, float* sums,
+                                        float* out, std::int64_t n, int width) {
+  constexpr int STRIDE = V * ACROSS;
   const std::int64_t size = std::min(CHUNK, a.m - first);
   std::fill(sums, sums + size * STRIDE, 0.0f);
   const float* values = a.values + first * a.groups * N;
@@ -155,23 +133,14 @@ void multiply(const Grouped& a, std::int64_t first, const float* panel, float* s
     std::memcpy(out + (first + row) * n, sums + row * STRIDE, width * sizeof(float));
 }
 
-template <int V>
-void widest(int registers, const Grouped& a, std::int64_t first, const float* panel, float* sums, float* out,
-            std::int64_t n, int width) {
-  if (registers == V)
-    multiply<V>(a, first, panel, sums, out, n, width);
-  else if constexpr (V > 1)
-    widest<V - 1>(registers, a, first, panel, sums, out, n, width);
-}
+int vectors_of(std::int64_t width) { return int((width + ACROSS - 1) / ACROSS); }
 
-int registers_of(std::int64_t width) { return int((width + WIDE - 1) / WIDE); }
-
-constexpr std::int64_t PANEL = MOST * WIDE;
+constexpr std::int64_t PANEL = MOST * ACROSS;
 
 // One row of b into all panels.
 void pack(const float* row, std::int64_t at, std::int64_t k, std::int64_t n, float* packed) {
   for (std::int64_t column = 0; column < n; column += PANEL) {
-    const std::int64_t width = std::min(PANEL, n - column), stride = registers_of(width) * WIDE;
+    const std::int64_t width = std::min(PANEL, n - column), stride = vectors_of(width) * ACROSS;
     float* to = packed + column * k + at * stride;
     std::memcpy(to, row + column, width * sizeof(float));
     std::fill(to + width, to + stride, 0.0f);
@@ -191,19 +160,17 @@ extern "C" void multiply(const float* values, const Row* rows, const float* b, f
 #pragma omp for schedule(static)
       for (std::int64_t row = 0; row < k; ++row) pack(b + row * n, row, k, n, packed);
     }
-#ifdef _OPENMP
-    float* own = sums + omp_get_thread_num() * CHUNK * PANEL;
-#else
-    float* own = sums;
-#endif
+    float* own = sums + thread_number() * CHUNK * PANEL;
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t unit = 0; unit < panels * chunks; ++unit) {
       const std::int64_t column = unit / chunks * PANEL, first = unit % chunks * CHUNK;
       const int width = int(std::min(PANEL, n - column));
-      widest<MOST>(registers_of(width), a, first, source + column * k, own, out + column, n, width);
+      with<MOST>(vectors_of(width), [&](auto v) {
+        multiply<v>(a, first, source + column * k, own, out + column, n, width);
+      });
     }
   }
 }
 
 extern "C" int panel() { return PANEL; }
-extern "C" int stride(int width) { return registers_of(width) * WIDE; }
+extern "C" int stride(int width) { return vectors_of(width) * ACROSS; }

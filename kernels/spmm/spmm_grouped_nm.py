@@ -14,7 +14,7 @@ whole registers; chunks whose sums do not fit L1.
 Ivanov et al., "STen: Productive and Efficient Sparsity in PyTorch", 2023.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
@@ -49,20 +49,15 @@ def prepare(a, b, *flags):
     packed = torch.empty(k * sum(widths))
     sums = torch.empty(threads * pattern.rows * panel)
     out = b.new_empty(rows, columns)
-    multiply = library.multiply
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.values, held.rows)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (rows, k // pattern.m, columns)),
-        pointer(packed.data_ptr()),
-        pointer(sums.data_ptr()),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library.multiply,
+        *(held.values, held.rows, native.LIVE, out),
+        *(rows, k // pattern.m, columns),
+        *(packed, sums, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     return Prepared(

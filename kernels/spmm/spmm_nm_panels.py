@@ -11,17 +11,14 @@ whole registers; large M beside a small N, where a tile has little of each row; 
 product has instructions of its own.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
 
 from suite import native
-from suite.formats.n_of_m import Cut, in_lanes
+from suite.formats.n_of_m import PATTERNS, Cut, in_lanes
 from suite.kernel import Prepared, kernel
-from suite.patterns.grouped_n_of_m import GroupedNofM
-from suite.patterns.n_of_m import NofM
-from suite.patterns.v_n_of_m import VNofM
 
 NUMBER = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 LARGEST = 32  # M up to which a step is short enough to be unrolled
@@ -53,20 +50,15 @@ def prepare(a, b, *flags):
     packed = torch.zeros(steps * cut.columns * sum(widths))
     partial = torch.empty(threads * chunk * cut.lanes * panel)
     out = torch.empty(rows, columns, dtype=b.dtype)
-    multiply = library.multiply
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.values, held.positions)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (rows, k, columns, steps, panel, tile, chunk)),
-        pointer(packed.data_ptr()),
-        pointer(partial.data_ptr()),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library.multiply,
+        *(held.values, held.positions, native.LIVE, out),
+        *(rows, k, columns, steps, panel, tile, chunk),
+        *(packed, partial, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     return Prepared(
@@ -83,7 +75,7 @@ def prepare(a, b, *flags):
     op="spmm",
     on="cpu",
     dtypes=("float32", "bfloat16"),
-    patterns=(NofM, VNofM, GroupedNofM),
+    patterns=PATTERNS,
     refuse=refuse,
     ids=("sten",),
 )

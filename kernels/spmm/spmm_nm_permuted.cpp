@@ -5,26 +5,28 @@
 // across lanes. Where bfloat16 has an instruction of its own, which adds two products to each sum, two
 // values of a row stand together.
 
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
+#include "constants.h"
+#include "n_of_m.h"
+#include "vectors.h"
+
 namespace {
 
+constexpr int ACROSS = WIDE < 8 ? 8 : WIDE;  // sums of a vector: a register, or two short ones
 #if defined(__AVX512F__)
-constexpr int WIDE = 16;    // sums of a register
 constexpr int COLUMNS = 8;  // of b at a time: twice as many sums, and a window of each, fill 32 registers
-constexpr int UNROLLED = 32;
-#elif defined(__AVX2__)
-constexpr int WIDE = 8;
+#else
 constexpr int COLUMNS = 4;
+#endif
+#if defined(__AVX2__)
 constexpr int UNROLLED = 32;
 #else
-constexpr int WIDE = 8;
-constexpr int COLUMNS = 4;
 constexpr int UNROLLED = 1;  // without permutations the code would be long, and no faster
 #endif
 
@@ -38,64 +40,18 @@ constexpr int CHAINS = 8;  // two a cycle, each four cycles long
 #endif
 
 constexpr int BOTH = 2;  // registers of a band, which share the windows of b
-constexpr int LANES = BOTH * WIDE;
-constexpr int NUMBERS = WIDE * TOGETHER;  // of a register of values
+constexpr int LANES = BOTH * ACROSS;
+constexpr int NUMBERS = ACROSS * TOGETHER;  // of a register of values
 constexpr int AHEAD = 4096;               // bytes: further than the processor's own prefetching sees
 
-constexpr int log2_up(int number) { return number <= 1 ? 0 : 1 + log2_up((number + 1) / 2); }
-constexpr int log2_down(int number) { return number <= 1 ? 0 : 1 + log2_down(number / 2); }
-
-// As in `Cut`.
 constexpr int WORD = 32 / TOGETHER;
-constexpr int BITS = M > 1 ? log2_up(M) : 1, FIELDS = WORD / BITS;
-constexpr int WINDOW = M <= NUMBERS ? NUMBERS : 1 << BITS;
-constexpr int GROUPS = WINDOW / M, ROUNDS = (GROUPS * N + TOGETHER - 1) / TOGETHER;
-constexpr int WINDOWS = 1 << log2_down(FIELDS / ROUNDS);
-constexpr int WORDS = (ROUNDS * WINDOWS + FIELDS - 1) / FIELDS;
+constexpr int WINDOW = M <= NUMBERS ? NUMBERS : 1 << log2_up(M), GROUPS = WINDOW / M;
+constexpr Cut CUT(M, WORD, (GROUPS * N + TOGETHER - 1) / TOGETHER);
+constexpr int BITS = CUT.bits, FIELDS = CUT.fields, WINDOWS = CUT.windows, WORDS = CUT.words;
+constexpr int ROUNDS = CUT.rounds / WINDOWS;  // of a window
 
-struct bfloat16 {
-  std::uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-typedef float Floats __attribute__((vector_size(WIDE * 4)));
-typedef std::uint32_t Wholes __attribute__((vector_size(WIDE * 4)));
-typedef std::uint16_t Halves __attribute__((vector_size(WIDE * 2)));
-
-template <class Vector>
-inline Vector load(const void* from) {
-  Vector value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-// In a register from here on: left alone, the compiler reads memory anew for every column.
-template <class Vector>
-inline Vector keep(Vector value) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(value));
-#elif defined(__AVX2__)
-  asm("" : "+x"(value));
-#endif
-  return value;
-}
+using Floats = Vector<ACROSS>;
+using Wholes = Width<ACROSS>::Bits;
 
 #if NUMBER == 16
 using Number = bfloat16;
@@ -107,7 +63,7 @@ using Number = float;
 
 using Packed = bfloat16;  // what b is packed as
 using Word = std::uint16_t;
-typedef Word Words __attribute__((vector_size(WIDE * 4)));
+typedef Word Words __attribute__((vector_size(ACROSS * 4)));
 using Values = Words;
 
 inline Values values_at(const bfloat16* from) { return load<Values>(from); }
@@ -125,10 +81,7 @@ using Word = std::uint32_t;
 using Words = Wholes;
 using Values = Floats;
 
-inline Values values_at(const float* from) { return load<Values>(from); }
-inline Values values_at(const bfloat16* from) {
-  return (Floats)(__builtin_convertvector(load<Halves>(from), Wholes) << 16);
-}
+inline Values values_at(const Number* from) { return load<ACROSS>(from); }
 inline Packed packed(Number value) { return widen(value); }
 
 // window[at], lane by lane.
@@ -136,19 +89,19 @@ template <int WIDTH>
 inline Floats pick(const float* window, Words at) {
 #if defined(__AVX512F__)
   if constexpr (WIDTH == 16)
-    return _mm512_permutexvar_ps((__m512i)at, load<Floats>(window));
+    return _mm512_permutexvar_ps((__m512i)at, load<ACROSS>(window));
   else
-    return _mm512_permutex2var_ps(load<Floats>(window), (__m512i)at, load<Floats>(window + 16));
+    return _mm512_permutex2var_ps(load<ACROSS>(window), (__m512i)at, load<ACROSS>(window + 16));
 #elif defined(__AVX2__)
   if constexpr (WIDTH == 8) {
-    return _mm256_permutevar8x32_ps(load<Floats>(window), (__m256i)at);
+    return _mm256_permutevar8x32_ps(load<ACROSS>(window), (__m256i)at);
   } else {  // from either half: the bit that says which becomes a sign
     const Floats lower = pick<WIDTH / 2>(window, at), upper = pick<WIDTH / 2>(window + WIDTH / 2, at);
     return _mm256_blendv_ps(lower, upper, (Floats)(at << (32 - log2_up(WIDTH))));
   }
 #else
   Floats picked = {};
-  for (int l = 0; l < WIDE; ++l) picked[l] = window[at[l]];
+  for (int l = 0; l < ACROSS; ++l) picked[l] = window[at[l]];
   return picked;
 #endif
 }
@@ -174,7 +127,8 @@ struct Lanes {
 
 // One band times C columns of b, whose windows take turns.
 template <int C>
-void multiply(const Lanes& a, std::int64_t band, const Packed* b, Number* out, std::int64_t n) {
+__attribute__((noinline)) void multiply(const Lanes& a, std::int64_t band, const Packed* b, Number* out,
+                                        std::int64_t n) {
   constexpr int SETS = BOTH * C < CHAINS ? CHAINS / (BOTH * C) : 1;
   Floats sum[BOTH][SETS][C] = {};
   const Number* values = a.values + band * a.steps * WINDOWS * ROUNDS * BOTH * NUMBERS;
@@ -187,12 +141,12 @@ void multiply(const Lanes& a, std::int64_t band, const Packed* b, Number* out, s
       const Packed* window = b + round / ROUNDS * C * WINDOW;
 #pragma GCC unroll 2
       for (int i = 0; i < BOTH; ++i) {
-        if (field == 0) word[i] = keep(load<Words>(positions + (round / FIELDS * BOTH + i) * NUMBERS));
+        if (field == 0) word[i] = once(load<Words>(positions + (round / FIELDS * BOTH + i) * NUMBERS));
         const Words within = word[i] >> (field * BITS) & Word((1 << BITS) - 1);
         const Words at = within + (Words)(Wholes{} + first_of(round % ROUNDS));
         const Number* from = values + (round * BOTH + i) * NUMBERS;
         __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        const Values value = keep(values_at(from));
+        const Values value = once(values_at(from));
 #pragma GCC unroll 8
         for (int c = 0; c < C; ++c) add(value, window + c * WINDOW, at, sum[i][round % SETS][c]);
       }
@@ -204,18 +158,9 @@ void multiply(const Lanes& a, std::int64_t band, const Packed* b, Number* out, s
   for (int l = 0; l < LANES && band * LANES + l < a.m; ++l)
     for (int c = 0; c < C; ++c) {
       float total = 0;
-      for (int s = 0; s < SETS; ++s) total += sum[l / WIDE][s][c][l % WIDE];
+      for (int s = 0; s < SETS; ++s) total += sum[l / ACROSS][s][c][l % ACROSS];
       narrow(total, out + (band * LANES + l) * n + c);
     }
-}
-
-template <int C>
-void widest(std::int64_t columns, const Lanes& a, std::int64_t band, const Packed* b, Number* out,
-            std::int64_t n) {
-  if (columns >= C)
-    multiply<C>(a, band, b, out, n);
-  else if constexpr (C > 1)
-    widest<C - 1>(columns, a, band, b, out, n);
 }
 
 // One window of as many columns as are multiplied at a time; what is beyond M or k is zero from the start.
@@ -242,7 +187,7 @@ extern "C" void multiply(const Number* values, const Word* positions, const Numb
 #pragma omp for schedule(static)
       for (std::int64_t window = 0; window < windows; ++window)
         for (std::int64_t column = 0; column < n; column += COLUMNS) {
-          const std::int64_t columns = COLUMNS < n - column ? COLUMNS : n - column;
+          const std::int64_t columns = std::min<std::int64_t>(COLUMNS, n - column);
           pack(b + column * k, window, k, columns, buffer + column * windows * WINDOW);
         }
     }
@@ -250,7 +195,9 @@ extern "C" void multiply(const Number* values, const Word* positions, const Numb
     for (std::int64_t first = 0; first < bands; first += chunk)
       for (std::int64_t column = 0; column < n; column += COLUMNS)
         for (std::int64_t band = first; band < bands && band < first + chunk; ++band)
-          widest<COLUMNS>(n - column, a, band, source + column * windows * WINDOW, out + column, n);
+          with<COLUMNS>(int(std::min<std::int64_t>(COLUMNS, n - column)), [&](auto columns) {
+            multiply<columns>(a, band, source + column * windows * WINDOW, out + column, n);
+          });
   }
 }
 

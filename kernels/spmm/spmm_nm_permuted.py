@@ -12,17 +12,14 @@ product costs a permutation beside the multiply-add; M that leaves much of a win
 processors that permute slowly, or have no such instruction at all.
 """
 
-import ctypes
+from ctypes import c_int
 from pathlib import Path
 
 import torch
 
 from suite import native
-from suite.formats.n_of_m import Cut, in_lanes
+from suite.formats.n_of_m import PATTERNS, Cut, in_lanes
 from suite.kernel import Prepared, kernel
-from suite.patterns.grouped_n_of_m import GroupedNofM
-from suite.patterns.n_of_m import NofM
-from suite.patterns.v_n_of_m import VNofM
 
 LARGEST = 32  # M for which there is a permutation
 CHUNK = 2**18  # bytes of a that are worked on at a time, for all columns: they stay in L2
@@ -51,19 +48,15 @@ def prepare(a, b, *flags):
     out = torch.empty(rows, columns, dtype=b.dtype)
     band = held.values[0].nbytes
     chunk = max(1, CHUNK // band)
-    multiply = library.multiply
-    multiply.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    before = [pointer(x.data_ptr()) for x in (held.values, held.positions)]
-    after = [
-        pointer(out.data_ptr()),
-        *map(number, (rows, k, columns, steps, chunk)),
-        pointer(packed.data_ptr()),
-        ctypes.c_int(threads),
-    ]
+    multiply = native.bind(
+        library.multiply,
+        *(held.values, held.positions, native.LIVE, out),
+        *(rows, k, columns, steps, chunk),
+        *(packed, c_int(threads)),
+    )
 
     def run(b):
-        multiply(*before, pointer(b.data_ptr()), *after)
+        multiply(b)
         return out
 
     return Prepared(
@@ -80,7 +73,7 @@ def prepare(a, b, *flags):
     op="spmm",
     on="cpu",
     dtypes=("float32", "bfloat16"),
-    patterns=(NofM, VNofM, GroupedNofM),
+    patterns=PATTERNS,
     refuse=refuse,
     ids=("sten",),
     live_order="columns",

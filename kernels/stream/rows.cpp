@@ -10,13 +10,13 @@
 #include <immintrin.h>
 #endif
 
+#include "constants.h"
+#include "spread.h"
+#include "vectors.h"
+
 namespace {
 
 constexpr int WORD = 64;  // positions that are spread at once
-
-// In a register that has just been loaded: AMD's processors wait for what the destination held before.
-#define SPREAD(INSTRUCTION, REGISTER, MASK) \
-  asm(INSTRUCTION " %0, %0 %{%1%}%{z%}" : "+v"(REGISTER) : "Yk"(MASK))
 
 template <class Number>
 inline void spread(std::uint64_t word, const Number* values, Number* to) {
@@ -113,102 +113,61 @@ void columns(const Number* values, const Column* columns, const std::int32_t* st
   }
 }
 
-struct bfloat16 {
-  std::uint16_t bits;
-};
+constexpr int SUMS = 16;  // of a vector: as many products, or twice as many, are added to them at once
+using Floats = Vector<SUMS>;
 
-inline float widen(float value) { return value; }
-
-inline float widen(bfloat16 value) {
-  const std::uint32_t bits = std::uint32_t(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-inline void narrow(float value, float* out) { *out = value; }
-
-inline void narrow(float value, bfloat16* out) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  out->bits = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-}
-
-typedef float Floats __attribute__((vector_size(64)));
-typedef std::uint32_t Words __attribute__((vector_size(64)));
-typedef std::uint16_t Halves __attribute__((vector_size(32)));
-
-// So many products at once, added to sums in float32.
+// What is loaded at once, and how its products are added to sums in float32.
 template <class Number>
 struct Lanes;
 
 template <>
 struct Lanes<float> {
-  static constexpr int COUNT = 16;
-  typedef Floats Vector;
-  static Floats dot(Floats sum, Floats a, Floats b) { return sum + a * b; }
+  static constexpr int COUNT = SUMS;
+  typedef Floats Some;
+  static Floats dot(Floats sum, Some a, Some b) { return sum + a * b; }
 };
 
 template <>
 struct Lanes<bfloat16> {
 #if defined(__AVX512BF16__)
-  static constexpr int COUNT = 32;
-  typedef __m512i Vector;
-  static Floats dot(Floats sum, Vector a, Vector b) {
+  static constexpr int COUNT = 2 * SUMS;
+  typedef __m512i Some;
+  static Floats dot(Floats sum, Some a, Some b) {
     return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
   }
 #else
-  static constexpr int COUNT = 16;
-  typedef Halves Vector;
-  static Floats wide(Halves some) { return (Floats)(__builtin_convertvector(some, Words) << 16); }
-  static Floats dot(Floats sum, Vector a, Vector b) { return sum + wide(a) * wide(b); }
+  static constexpr int COUNT = SUMS;
+  typedef Width<SUMS>::Halves Some;
+  static Floats wide(Some some) { return (Floats)(__builtin_convertvector(some, Width<SUMS>::Bits) << 16); }
+  static Floats dot(Floats sum, Some a, Some b) { return sum + wide(a) * wide(b); }
 #endif
 };
-
-template <class Number>
-inline typename Lanes<Number>::Vector load(const Number* from) {
-  typename Lanes<Number>::Vector some;
-  std::memcpy(&some, from, sizeof some);
-  return some;
-}
 
 constexpr int SIDE = 4;  // rows, and columns of b, that share what was loaded
 
 // b and out are column by column.
 template <int ROWS, int COLUMNS, class Number>
-void products(const Number* weight, const Number* b, std::int64_t k, Number* out, std::int64_t stride) {
+__attribute__((noinline)) void products(const Number* weight, const Number* b, std::int64_t k, Number* out,
+                                        std::int64_t stride) {
   typedef Lanes<Number> L;
   Floats sum[ROWS][COLUMNS] = {};
   std::int64_t at = 0;
   for (; at + L::COUNT <= k; at += L::COUNT) {
-    typename L::Vector x[COLUMNS];
-    for (int j = 0; j < COLUMNS; ++j) x[j] = load(b + j * k + at);
+    typename L::Some x[COLUMNS];
+    for (int j = 0; j < COLUMNS; ++j) x[j] = load<typename L::Some>(b + j * k + at);
     for (int i = 0; i < ROWS; ++i) {
-      const typename L::Vector w = load(weight + i * k + at);
+      const auto w = load<typename L::Some>(weight + i * k + at);
       for (int j = 0; j < COLUMNS; ++j) sum[i][j] = L::dot(sum[i][j], w, x[j]);
     }
   }
   for (int i = 0; i < ROWS; ++i)
     for (int j = 0; j < COLUMNS; ++j) {
       float total = 0;
-      for (int lane = 0; lane < 16; ++lane) total += sum[i][j][lane];
+      for (int lane = 0; lane < SUMS; ++lane) total += sum[i][j][lane];
       for (std::int64_t rest = at; rest < k; ++rest)
         total += widen(weight[i * k + rest]) * widen(b[j * k + rest]);
       narrow(total, out + j * stride + i);
     }
-}
-
-template <int ROWS, int COLUMNS, class Number>
-void dispatch(int rows, int columns, const Number* weight, const Number* b, std::int64_t k, Number* out,
-              std::int64_t stride) {
-  if (rows < ROWS) {
-    if constexpr (ROWS > 1) dispatch<ROWS - 1, COLUMNS>(rows, columns, weight, b, k, out, stride);
-  } else if (columns < COLUMNS) {
-    if constexpr (COLUMNS > 1) dispatch<ROWS, COLUMNS - 1>(rows, columns, weight, b, k, out, stride);
-  } else {
-    products<ROWS, COLUMNS>(weight, b, k, out, stride);
-  }
 }
 
 template <class Number>
@@ -217,9 +176,11 @@ void multiply(const Number* weight, const Number* b, std::int64_t m, std::int64_
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (std::int64_t row = 0; row < m; row += SIDE)
     for (std::int64_t column = 0; column < n; column += SIDE)
-      dispatch<SIDE, SIDE>(int(std::min<std::int64_t>(SIDE, m - row)),
-                           int(std::min<std::int64_t>(SIDE, n - column)), weight + row * k, b + column * k, k,
-                           out + column * stride + row, stride);
+      with<SIDE>(int(std::min<std::int64_t>(SIDE, m - row)), [&](auto rows) {
+        with<SIDE>(int(std::min<std::int64_t>(SIDE, n - column)), [&](auto columns) {
+          products<rows, columns>(weight + row * k, b + column * k, k, out + column * stride + row, stride);
+        });
+      });
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 """Rows: with their zeros again, out of packed values and what says where they stood; and their product."""
 
-import ctypes
+from ctypes import c_int
 from functools import cache
 from pathlib import Path
 
@@ -21,25 +21,11 @@ def unpack(how, *packed, into, made=None):
     bytes of four places each; for `columns` and `short_columns` int32 or uint16 columns, and int32 starts.
     """
     function = (made or library())[f"{how}_{into.itemsize * 8}"]
-    function.restype = None
-    given = [
-        *(ctypes.c_void_p(one.data_ptr()) for one in packed),
-        *map(ctypes.c_int64, into.shape),
-        ctypes.c_void_p(into.data_ptr()),
-        ctypes.c_int(torch.get_num_threads()),
-    ]
-    return lambda: function(*given)
+    return native.bind(function, *packed, *into.shape, into, c_int(torch.get_num_threads()))
 
 
 def multiply(weight, out, made=None):
     """A call that fills `out` with the rows times the `b` it is given; both are column by column."""
     function = (made or library())[f"multiply_{str(out.dtype).removeprefix('torch.')}"]
-    function.restype = None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    after = [
-        *map(number, (*weight.shape, out.shape[1])),
-        pointer(out.data_ptr()),
-        number(out.stride(1)),
-        ctypes.c_int(torch.get_num_threads()),
-    ]
-    return lambda b: function(pointer(weight.data_ptr()), pointer(b.data_ptr()), *after)
+    after = (*weight.shape, out.shape[1], out, out.stride(1), c_int(torch.get_num_threads()))
+    return native.bind(function, weight, native.LIVE, *after)

@@ -175,6 +175,16 @@ def share_met(pattern: Pattern, m: int, k: int, height: int, width: int) -> floa
     return 1 - (1 - density) ** touched if touched and 0 < density < 1 else None
 
 
+def fullness(case: Case, height: int, width: int) -> float:
+    """How full blocks that hold a nonzero would be, by the block law.
+
+    1 where the law does not hold, and for small matrices, which are not worth refusing.
+    """
+    m, k, pattern = case["m"], case["k"], case.pattern
+    share = None if case.data or m * k <= SMALL else share_met(pattern, m, k, height, width)
+    return pattern.count(m, k) / (m * k * share) if share else 1.0
+
+
 def units(pattern: Pattern, height: int, width: int) -> float:
     """How many of a pattern's units, kept or dropped each for itself, a block meets; 0 where none are so."""
     if isinstance(pattern, SCATTERED):

@@ -15,8 +15,12 @@ from torch import Tensor
 
 from suite.kernel import Refused
 from suite.pattern import Pattern
+from suite.patterns.grouped_n_of_m import GroupedNofM
+from suite.patterns.n_of_m import NofM
+from suite.patterns.v_n_of_m import VNofM
 from suite.sparse import Sparse, from_positions
 
+PATTERNS = (NofM, VNofM, GroupedNofM)  # of which every row keeps N of every M columns
 WORDS = {16: np.uint16, 32: np.uint32}
 
 

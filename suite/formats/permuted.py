@@ -10,12 +10,11 @@ Using Tensor Cores", SC 2024. Here rows are grouped by MinHash instead of being 
 time grows with the nonzeros. Bad at: uniformly random matrices, no two rows of which are alike.
 """
 
-import ctypes
 from collections.abc import Iterator
+from ctypes import CDLL, c_int64
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,14 +78,16 @@ def clustered(
     """
     order = np.empty(len(starts) - 1, np.int32)
     threads = torch.get_num_threads()
-    call("cluster", starts, columns, labels, len(order), size, int(repeated), seed, threads, order)
+    given = (starts, columns, labels, len(order), size, int(repeated), seed, threads, order)
+    native.bind(library().cluster, *given)()
     return order
 
 
 def count(starts: np.ndarray, columns: np.ndarray, rows: np.ndarray, labels: np.ndarray, height: int) -> int:
     """Blocks that hold a nonzero: of `height` rows in this order, and of columns with the same label."""
     most = int(labels.max()) + 1
-    return call("count", starts, columns, rows, labels, len(rows), most, height, torch.get_num_threads())
+    given = (starts, columns, rows, labels, len(rows), most, height, torch.get_num_threads())
+    return native.bind(library().count, *given, returns=c_int64)()
 
 
 def transposed(
@@ -94,7 +95,7 @@ def transposed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each column, which groups of `height` rows it meets, as compressed rows; some of them twice."""
     ends, met = np.zeros(k + 1, np.int64), np.empty_like(columns)
-    call("transpose", starts, columns, rows, len(rows), k, height, ends, met)
+    native.bind(library().transpose, starts, columns, rows, len(rows), k, height, ends, met)()
     return ends, met
 
 
@@ -104,10 +105,8 @@ def permuted(a: Sparse, order: Order) -> Sparse:
     to = np.concatenate(([0], np.cumsum(np.diff(starts)[order.rows])))
     columns, stood = np.empty(a.nonzeros, np.int32), np.empty(a.nonzeros, np.int64)
     places = groups(order.columns, 1)
-    threads = torch.get_num_threads()
-    call(
-        "permute", starts, a.columns.numpy(), order.rows, places, len(order.rows), threads, to, columns, stood
-    )
+    sizes = len(order.rows), torch.get_num_threads()
+    native.bind(library().permute, starts, a.columns, order.rows, places, *sizes, to, columns, stood)()
     return from_positions(to, columns, a.values[torch.from_numpy(stood)], a.shape, a.pattern)
 
 
@@ -116,18 +115,6 @@ def inverse(order: Order) -> Order:
     return Order(groups(order.rows, 1), groups(order.columns, 1), order.before, order.blocks)
 
 
-def call(name: str, *arguments: Any) -> int:
-    """A function of the source beside this file; arrays go by address, numbers in 64 bits."""
-    passed = (ctypes.c_int64(x) if isinstance(x, int) else address(x) for x in arguments)
-    return library()[name](*passed)
-
-
-def address(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
-
-
 @cache
-def library() -> ctypes.CDLL:
-    made = native.load(Path(__file__).with_suffix(".cpp"))
-    made.count.restype = ctypes.c_int64
-    return made
+def library() -> CDLL:
+    return native.load(Path(__file__).with_suffix(".cpp"))

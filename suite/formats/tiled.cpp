@@ -6,37 +6,37 @@
 #include <cstring>
 #include <vector>
 
+#include "segments.h"
+
 namespace {
 
-constexpr std::uint16_t FIRST = 1 << 15, LAST = 1 << 14;
 constexpr std::int64_t LONGEST = 65535;  // nonzeros of a segment; a longer one is cut
-
-struct Segment {
-  std::uint16_t row, length;
-};
 
 struct Cut {
   Segment segment;
   std::int64_t tile, from;
 
   // What begins sums before what goes on, and that before what ends them; then the longest first.
-  int rank() const { return segment.row & FIRST ? (segment.row & LAST ? 1 : 0) : (segment.row & LAST ? 3 : 2); }
+  int rank() const {
+    if (segment.piece & FIRST) return segment.piece & LAST ? 1 : 0;
+    return segment.piece & LAST ? 3 : 2;
+  }
 };
 
 // The segments of a piece of a row, in the order of its columns; one without nonzeros has an empty one.
-void cut(const std::int32_t* columns, std::int64_t from, std::int64_t to, std::int64_t depth, std::uint16_t row,
-         std::vector<Cut>& into) {
+void cut(const std::int32_t* columns, std::int64_t from, std::int64_t to, std::int64_t depth,
+         std::uint16_t piece, std::vector<Cut>& into) {
   const std::size_t before = into.size();
   while (from < to) {
     const std::int64_t tile = columns[from] / depth, beyond = (tile + 1) * depth;
     std::int64_t end = from + 1;
     while (end < to && columns[end] < beyond) ++end;
     for (; from < end; from = std::min(end, from + LONGEST))
-      into.push_back({{row, std::uint16_t(std::min(LONGEST, end - from))}, tile, from});
+      into.push_back({{piece, std::uint16_t(std::min(LONGEST, end - from))}, tile, from});
   }
-  if (into.size() == before) into.push_back({{row, 0}, 0, from});
-  into[before].segment.row |= FIRST;
-  into.back().segment.row |= LAST;
+  if (into.size() == before) into.push_back({{piece, 0}, 0, from});
+  into[before].segment.piece |= FIRST;
+  into.back().segment.piece |= LAST;
 }
 
 template <class Column>

@@ -7,7 +7,7 @@ seldom wrong, and a tile that most rows skip costs nothing for those. A row that
 all nonzeros is cut into pieces, which several threads may work on.
 """
 
-import ctypes
+from ctypes import c_int
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -97,23 +97,15 @@ def tiled(
     index, tiles = torch.uint16 if depth <= SHORT else torch.int32, count(a.shape[1], depth)
     columns, values = torch.empty(a.nonzeros, dtype=index), torch.empty_like(a.values)
     counts = np.zeros((len(edges) - 1) * tiles + 1, np.int64)
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    size = tuple(map(number, (len(edges) - 1, depth, tiles)))
-    threads = ctypes.c_int(torch.get_num_threads())
-    given = pointer(pieces.ctypes.data), pointer(a.columns.data_ptr())
-    library.count(*given, pointer(edges.ctypes.data), *size, pointer(counts[1:].ctypes.data), threads)
+    size, threads = (len(edges) - 1, depth, tiles), c_int(torch.get_num_threads())
+    native.bind(library.count, pieces, a.columns, edges, *size, counts[1:], threads)()
     np.cumsum(counts, out=counts)
     segments = torch.empty(int(counts[-1]), 2, dtype=torch.uint16)
-    library[f"fill_{str(index).removeprefix('torch.')}"](
-        *given,
-        pointer(a.values.data_ptr()),
-        ctypes.c_int(values.itemsize),
-        pointer(edges.ctypes.data),
-        *size,
-        pointer(counts.ctypes.data),
-        *(pointer(one.data_ptr()) for one in (segments, columns, values)),
-        threads,
-    )
+    native.bind(
+        library[f"fill_{str(index).removeprefix('torch.')}"],
+        *(pieces, a.columns, a.values, c_int(values.itemsize)),
+        *(edges, *size, counts, segments, columns, values, threads),
+    )()
     return Tiled(
         starts=torch.from_numpy(pieces[edges]),
         edges=torch.from_numpy(edges),

@@ -1,32 +1,31 @@
 """spmm_t: dX = A^T dY with A sparse (m x k) and dY dense (m x n, live): the input gradient of a layer A."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from suite import rounding
 from suite.case import Case
-from suite.op import Op, Operands, generator, register
-from suite.ops.spmm import DENSE_REFERENCE, PANEL, twin
-from suite.sparse import Sparse
+from suite.op import Operands, generator, register
+from suite.ops import spmm
+from suite.sparse import Sparse, from_positions
 
 
 def around(case: Case, a: Sparse) -> Operands:
     """dY standard normal: signed, and never constant."""
-    return a, torch.randn(case["m"], case["n"], generator=generator(case, 1)).to(case.torch_dtype)
+    return a, case.cast(torch.randn(case["m"], case["n"], generator=generator(case, 1)))
 
 
 def reference(a: Sparse, dy: Tensor) -> Tensor:
-    """In float64: row panels with zeros in place where A is dense enough for that, else compressed rows."""
-    m, k = a.shape
-    wide = dy.double()
-    if a.nonzeros < DENSE_REFERENCE * m * k:
-        return torch.from_numpy(a.scipy(float).T @ wide.numpy())
-    out = torch.zeros(k, dy.shape[1], dtype=torch.float64)
-    step = max(1, PANEL // k)
-    for first in range(0, m, step):
-        last = min(m, first + step)
-        out.addmm_(a.rows_dense(first, last, torch.float64).t(), wide[first:last])
-    return out
+    """In float64, as that of spmm."""
+    return spmm.reference(transposed(a), dy)
+
+
+def transposed(a: Sparse) -> Sparse:
+    """A^T in float64."""
+    (m, k), turned = a.shape, a.scipy(float).T.tocsr()
+    return from_positions(turned.indptr, turned.indices, torch.from_numpy(turned.data), (k, m), a.pattern)
 
 
 def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
@@ -41,18 +40,13 @@ def touched_rows(a: Sparse) -> int:
 
 
 SPMM_T = register(
-    Op(
+    replace(
+        spmm.SPMM,
         name="spmm_t",
         operands=("a", "dy"),
-        live=(1,),
-        sizes=("m", "k", "n"),
         around=around,
         reference=reference,
         allowed=allowed,
-        twin=twin,
-        nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
-        useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
-        least_values=lambda case, operands: operands[0].nonzeros * case.torch_dtype.itemsize,
         live_bytes=lambda case, operands: (
             (touched_rows(operands[0]) + case["k"]) * case["n"] * case.torch_dtype.itemsize
         ),
