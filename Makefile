@@ -1,4 +1,5 @@
-# make bench     measure this machine and write a page (EXTENT=smoke|default|full, BUDGET=10m, DEVICE=cpu)
+# make bench     measure this machine and write a page (EXTENT=smoke|default|full, BUDGET=10m, DEVICE=cpu|cuda:0|all)
+# make gpu       the GPU's tests, then every workload on it, within ten minutes (DEVICE=cuda:1, BUDGET=7m)
 # make test      the whole test suite; make lint is part of it
 # make race      our kernels against their rivals and the goals set for them (RACE="csr gemv", BUDGET=11m)
 # make report    the page of the latest run again
@@ -6,7 +7,7 @@
 
 VENV ?= .venv
 EXTENT ?= default
-DEVICE ?= cpu
+DEVICE ?=
 SITE ?= site
 # The default extent is made to answer within minutes on two cores; slower machines answer coarser.
 BUDGET ?= $(if $(filter default,$(EXTENT)),315s)
@@ -17,7 +18,7 @@ tool = "$(VENV)/bin/python" -m
 .PHONY: bench race test report lint gpu clean setup setup-test
 
 bench: setup
-	$(run) run --extent $(EXTENT) --device $(DEVICE) $(if $(BUDGET),--budget $(BUDGET))
+	$(run) run --extent $(EXTENT) $(if $(DEVICE),--device $(DEVICE)) $(if $(BUDGET),--budget $(BUDGET))
 	$(run) report --out "$(SITE)"
 
 # Every visit gets the same share of it, and within a visit the races take turns.
@@ -36,9 +37,13 @@ lint: setup-test
 	$(tool) ruff format --check .
 	$(tool) pyright --pythonpath "$(VENV)/bin/python"
 
-gpu: setup
-	$(run) run --extent $(EXTENT) --device cuda:0 $(if $(BUDGET),--budget $(BUDGET))
-	$(run) report --out "$(SITE)"
+# Tests that fail do not keep the kernels that are right from being measured; the target fails all the same.
+gpu: BUDGET = 7m
+gpu: setup-test
+	@$(tool) pytest tests/test_gpu.py; tested=$$?; \
+	$(run) devices --check --device $(or $(DEVICE),cuda:0) && \
+	$(run) run --extent $(EXTENT) --device $(or $(DEVICE),cuda:0) --budget $(BUDGET) && \
+	$(run) report --out "$(SITE)" && exit $$tested
 
 setup:
 	@.ci/setup "$(VENV)" numba

@@ -18,6 +18,7 @@ def index(view):
         "wins": sum(one.verdict is True for one in view.answers),
         "cells": len(view.answers),
         "runs": [run(one) for one in view.recorded],
+        "not_run": not_run(view),
         "rows": len(frame),
         "visits": int(frame["visits"].max()) if len(frame) else 0,
         "timed": len(timed),
@@ -42,6 +43,16 @@ def devices(view):
     for key in view.frame["device"].unique():
         known.setdefault(key, {"key": key, "name": key, "facts": []})
     return list(known.values())
+
+
+def not_run(view):
+    """Kind of device -> how many kernels there are for it, where no file is of such a device."""
+    headers = [one.run for one in view.recorded if one.run]
+    here = {about.get("kind") for header in headers for about in header.devices.values()}
+    counted = Counter()
+    for header in headers:
+        counted |= Counter(header.elsewhere)
+    return {kind: number for kind, number in counted.items() if kind not in here}
 
 
 def facts(about):

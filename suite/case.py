@@ -9,11 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from suite.pattern import Pattern, parse
 from suite.registry import Unusable
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TFLOAT32 = "tfloat32"  # float32 in memory, with the 10 bits of mantissa that a TF32 product keeps
+DTYPES = {
+    "float32": torch.float32,
+    TFLOAT32: torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
 TOKENLESS = "any size"  # the regime of work that has no tokens
@@ -47,6 +54,13 @@ class Case:
     @property
     def torch_dtype(self) -> torch.dtype:
         return DTYPES[self.dtype]
+
+    def cast(self, numbers: Tensor) -> Tensor:
+        """Numbers as the case's dtype has them."""
+        made = numbers.to(self.torch_dtype)
+        if self.dtype != TFLOAT32:
+            return made
+        return ((made.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)  # 13 bits less, to nearest
 
     @property
     def regime(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from suite.apart import Job, limit_memory, told
+from suite.apart import Job, told
 from suite.record import Any_Line, Ceilings
 from suite.registry import Unusable
 
@@ -34,6 +34,7 @@ class WorkJob(Job):
     visit: int
     cache: str
     threads: int
+    device: str = "cpu"
     metered: bool = False
     effort: dict[str, float] = {}
     plugins: list[str] = []
@@ -64,9 +65,8 @@ def main(file: str) -> None:
 
 def work(job: WorkJob, tell) -> None:
     """Visit the cases in order."""
-    from suite import sources
+    from suite import devices, sources
     from suite.case import from_id
-    from suite.cpu.device import Cpu
     from suite.kernel import KERNELS
     from suite.measure import Effort
     from suite.op import discover_parts
@@ -74,9 +74,8 @@ def work(job: WorkJob, tell) -> None:
     from suite.registry import discover, pick
     from suite.visit import STAGES, Visit
 
-    device = Cpu(threads=job.threads)
-    device.pin()
-    limit_memory(device.memory)
+    device = devices.of(job.device, job.threads)
+    device.confine()
     discover_parts()
     discover([Path(plugin) for plugin in job.plugins], folders=("kernels",))
     sources.use(job.matrices)

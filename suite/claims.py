@@ -4,29 +4,27 @@ What it states decides its rates on the page, so no kernel may claim less work t
 bytes than they fill, or bytes that it does not hold.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import nan
 from numbers import Real
 from operator import index
 from typing import Any
 
-from torch import Tensor
-
 from suite.check import Question
-from suite.cpu.flush import ranges
+from suite.held import size
 from suite.kernel import Prepared
 from suite.op import OPS
 
 
 @dataclass(frozen=True)
 class Claims:
-    """FLOPs issued, bytes of values and of metadata, and what was chosen. None: it does not say."""
+    """FLOPs issued, bytes of values and of metadata, what was chosen, and what it runs as. None: not said."""
 
     executed: int | None
     values: int | None
     metadata: int | None
     algorithm: str | None
+    executed_pattern: str | None = None
 
 
 def claims(made: Prepared) -> Claims:
@@ -36,6 +34,7 @@ def claims(made: Prepared) -> Claims:
         values=whole("values", made.values),
         metadata=whole("metadata", made.metadata),
         algorithm=" ".join(f"{name}={value}" for name, value in made.note.items()) or None,
+        executed_pattern=made.executed_pattern,
     )
 
 
@@ -65,7 +64,7 @@ def faults(claims: Claims, made: Prepared, asked: Question) -> list[str]:
     if claims.executed is not None and claims.executed < useful:
         said.append(f"it states {claims.executed} FLOPs executed; the nonzeros alone are {useful}")
     try:
-        held = held_bytes(made.holds)
+        held = size(made.holds)
     except TypeError as unknown:
         return [*said, f"it holds what cannot be flushed: {unknown}"]
     if claims.values is None:
@@ -79,17 +78,3 @@ def faults(claims: Claims, made: Prepared, asked: Question) -> list[str]:
             "name each buffer in holds, or state hidden=True"
         )
     return said
-
-
-def held_bytes(holds: Iterable[Any]) -> int:
-    """Bytes of all buffers; a view counts as what it spans, memory held twice counts once."""
-    return sum(size for _, size in ranges(holds)) + sum(one.nbytes for one in elsewhere(holds))
-
-
-def elsewhere(holds: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors of other devices, which the CPU's flush passes over; nested ones too."""
-    for one in holds:
-        if isinstance(one, Tensor) and one.device.type != "cpu":
-            yield one
-        elif isinstance(one, tuple | list):
-            yield from elsewhere(one)

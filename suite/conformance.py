@@ -168,7 +168,7 @@ def rows_kept(choose: Callable[[np.ndarray], None]) -> Callable[[Case], Operands
         choose(mask)
         rows, columns = mask.nonzero()
         starts = np.searchsorted(rows, np.arange(a.shape[0] + 1))
-        values = torch.randn(len(rows), generator=torch.Generator().manual_seed(1)).to(a.dtype)
+        values = case.cast(torch.randn(len(rows), generator=torch.Generator().manual_seed(1)))
         made = from_positions(starts, columns, values, a.shape, a.pattern)
         return OPS[case.op].around(case, made)
 

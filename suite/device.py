@@ -1,8 +1,10 @@
 """Device: a place kernels run: what it is, its clock, how its caches are emptied, and its energy meter."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from suite.measure import Contender, Timer
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,16 @@ class Noise:
 
 
 class Meter(Protocol):
-    """An energy counter."""
+    """What tells energy: a counter, the power drawn now, or both."""
 
     source: str
 
-    def joules(self) -> float:
-        """Energy since some fixed moment; grows only."""
+    def joules(self) -> float | None:
+        """Energy since some fixed moment; grows only. None: it has no counter."""
+        ...
+
+    def watts(self) -> float | None:
+        """Power now; None: it does not show it."""
         ...
 
 
@@ -37,12 +43,12 @@ class Device(Protocol):
     """What the measuring loop and the kernels' terms ask of a device."""
 
     kind: str  # "cpu" or "cuda"
+    spec: str  # how a command line names it: "cpu", "cuda:0"
     key: str  # names its folder of results: "amd-epyc-2-cores"
     name: str  # as its maker calls it
     isa: frozenset[str]  # features: "avx512f", "amx_bf16", "sm_90"
-    threads: int
+    threads: int  # of the host
     memory: int  # bytes a run may use
-    timer: str  # "host", "events", "graph"
     meter: Meter | None
     no_meter: str  # why there is no meter, and how to get one
 
@@ -55,28 +61,40 @@ class Device(Protocol):
         """What makes two devices alike: model, cores, caches, memory, driver. No serial numbers."""
         ...
 
+    def cautions(self) -> list[str]:
+        """What about it, right now, will be in the numbers; each says what to do."""
+        ...
+
     def environment(self) -> dict[str, str]:
         """Variables a child must have before it imports torch, so that every kernel gets the same threads."""
         ...
 
-    def pin(self) -> None:
-        """Keep this process on the device's cores."""
+    def confine(self) -> None:
+        """Keep this process, which is to measure, on the device and within its memory."""
         ...
 
     def place(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The operands where its kernels take them."""
         ...
 
-    def flush(self, held: Iterable[Any]) -> None:
-        """Drop tensors and arrays (and whatever is nested in tuples) from every cache."""
+    def wait(self) -> None:
+        """Until it has done all it was given."""
         ...
 
-    def evict(self) -> None:
-        """Empty the caches whole: for a kernel that keeps buffers it cannot show."""
+    def timer(self, one: Contender, cache: str) -> Timer:
+        """How this contender's calls are to be timed, on the cache state asked for."""
         ...
 
-    def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
-        """Seconds of one call from idle to idle, and what it returned."""
+    def rotation(self, one: Contender) -> int:
+        """How many copies of a contender take turns in a window that empties no cache."""
+        ...
+
+    def bursts(self, calls: Sequence[Callable[[], Any]]) -> list[tuple[Callable[[], Any], int]]:
+        """What to launch, in turn, for a window of these calls without gaps, and how many calls each is."""
+        ...
+
+    def peak(self) -> Callable[[], int | None]:
+        """Start watching memory; the returned function says how much more was in use at its highest since."""
         ...
 
     def noise(self) -> Callable[[], Noise]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from suite.apart import Child, Job, limit_memory, told
+from suite.apart import Child, Job, told
 from suite.registry import Unusable
 
 STARTING = 120.0  # seconds it may take to import everything, which is no kernel's fault
@@ -78,13 +78,13 @@ def main(file: str) -> None:
     """Examine what this file lists."""
     paper = told(file, Paper)
 
-    from suite.cpu.device import Cpu
+    from suite import devices
     from suite.kernel import KERNELS
     from suite.op import discover_parts
     from suite.registry import discover, pick
 
-    device = Cpu()
-    limit_memory(device.memory)
+    here = devices.kinds()
+    here.get("cuda", here["cpu"]).confine()
     discover_parts()
     discover([Path(plugin) for plugin in paper.plugins], folders=("kernels",))
 
@@ -92,9 +92,18 @@ def main(file: str) -> None:
         os.write(paper.pipe, msgspec.json.encode(word) + b"\n")
 
     for name in paper.kernels:
-        examine_all(pick("kernel", name, KERNELS), device, tell)
+        examine_here(pick("kernel", name, KERNELS), here, tell)
         tell(Word(name, done=True))
     os._exit(0)  # a plug-in's threads and exit hooks are none of ours
+
+
+def examine_here(kernel, here, tell) -> None:
+    """All trials of a kernel on a device of its kind; where there is none, its only word is that."""
+    if kernel.on in here:
+        examine_all(kernel, here[kernel.on], tell)
+    else:
+        nowhere = f"runs on {kernel.on}, and there is no such device here"
+        tell(Word(kernel.name, "all trials", "refused", nowhere))
 
 
 def examine_all(kernel, device, tell) -> None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from math import ceil, sqrt
 from statistics import median
 from time import perf_counter
-from typing import Any
-
-from suite.device import Device
+from typing import Any, Protocol
 
 LONG = 0.1  # seconds; a call this long needs no other before it to wake threads and clock
+MOST_DISCARDED = 50  # samples more than those that count, and a kernel is given up
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,24 @@ class Effort:
     precise: float = 0.01  # half the median's interval over the median
 
 
+class Timer(Protocol):
+    """How a contender's calls are timed: what its device chose for it."""
+
+    name: str  # "host", "events", "graph"
+
+    def sample(self) -> float | None:
+        """Seconds of one call; None if it does not count, for something disturbed the device."""
+        ...
+
+
+class Cold(Protocol):
+    """How a processor's caches are emptied."""
+
+    def flush(self, held: Any) -> None: ...
+
+    def evict(self) -> None: ...
+
+
 @dataclass
 class Contender:
     """A prepared kernel in a race: how to call it, what it must not find in a cache, and its samples."""
@@ -35,7 +52,11 @@ class Contender:
     call: Callable[[], Any]
     held: tuple[Any, ...] = ()  # its buffers and the operands; its answers join them at each call
     hidden: bool = False  # it holds what it cannot show, so the caches are emptied whole
+    touched: int = 0  # bytes that a call may touch; 0: unknown
+    again: Callable[[], "Contender"] | None = None  # another, on copies of everything
+    timer: Timer | None = None
     seconds: list[float] = field(default_factory=list)
+    discarded: int = 0  # samples that do not count
     recent: float = 0.0  # seconds of the call before, timed or not
     answer: Any = None  # of the last timed call
     spent: float = 0.0
@@ -43,11 +64,40 @@ class Contender:
     failed: BaseException | None = None
 
 
+class Disturbed(RuntimeError):
+    """Hardly any sample counts: the device was never itself for long enough."""
+
+
+@dataclass
+class Host:
+    """The wall clock around one call, on a processor that has done all it was given when a call returns."""
+
+    one: Contender
+    device: Cold
+    cold: bool
+    now: Callable[[], float] = perf_counter
+    name: str = "host"
+
+    def sample(self) -> float:
+        """An idle gap can double a call's time, so what precedes the timed call follows without a pause."""
+        one = self.one
+        before = one.answer  # kept until the flush: the timed call may be given this memory for its answer
+        if one.recent < LONG or not self.cold:
+            one.answer = one.call()
+        if self.cold:
+            if one.hidden:
+                self.device.evict()
+            self.device.flush((*one.held, before, one.answer))
+        del before
+        start = self.now()
+        one.answer = one.call()
+        one.recent = self.now() - start
+        return one.recent
+
+
 def race(
     contenders: Sequence[Contender],
-    device: Device,
     effort: Effort,
-    cache: str,
     order: random.Random,
     beat: Callable[[Contender], None] = lambda _: None,
     now: Callable[[], float] = perf_counter,
@@ -64,7 +114,7 @@ def race(
             beat(one)
             began = now()
             try:
-                one.seconds.append(sample(one, device, cache))
+                sample(one)
             except KeyboardInterrupt:
                 raise
             except BaseException as failed:  # SystemExit too: a kernel may fail in any way at all
@@ -75,18 +125,20 @@ def race(
         one.stopped = "precise" if precise(one, effort) else "cap"
 
 
-def sample(one: Contender, device: Device, cache: str) -> float:
-    """One timed call. An idle gap can double a call's time, so what precedes it follows without a pause."""
-    before = one.answer  # kept until the flush: the timed call may be given this memory for its answer
-    if one.recent < LONG or cache == "hot":
-        one.answer = one.call()
-    if cache == "cold":
-        if one.hidden:
-            device.evict()
-        device.flush((*one.held, before, one.answer))
-    del before
-    one.recent, one.answer = device.time(one.call)
-    return one.recent
+def sample(one: Contender) -> None:
+    """One timed call. One that does not count is counted as such."""
+    if one.timer is None:
+        raise ValueError(f"{one.name} has no timer")
+    seconds = one.timer.sample()
+    if seconds is not None:
+        one.seconds.append(seconds)
+        return
+    one.discarded += 1
+    if one.discarded > MOST_DISCARDED + len(one.seconds):
+        raise Disturbed(
+            f"{one.discarded} of {one.discarded + len(one.seconds)} samples do not count: "
+            "the device was slowed, or its clock had not risen"
+        )
 
 
 def precise(one: Contender, effort: Effort) -> bool:

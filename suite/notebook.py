@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from suite import devices
 from suite.case import Case, from_id
-from suite.cpu.device import Cpu
 from suite.kernel import KERNELS, Kernel, kernel
 from suite.measure import Effort
 from suite.op import discover_parts
@@ -21,7 +21,13 @@ Kernels = Sequence[str | Kernel | Callable[..., Any]]
 
 
 def run(
-    case: Case | str, kernels: Kernels = (), *, visits: int = 3, cache: str = "cold", seconds: float = 0.2
+    case: Case | str,
+    kernels: Kernels = (),
+    *,
+    visits: int = 3,
+    cache: str = "cold",
+    seconds: float = 0.2,
+    device: str = devices.CPU,
 ) -> pd.DataFrame:
     """Measure `kernels` (functions, Kernels or names) against the dense baselines of a case.
 
@@ -35,13 +41,13 @@ def run(
     chosen = [one for one in KERNELS.values() if one.dense and "default" in one.extents]
     for one in kernels:
         chosen.append(as_kernel(one, point))
-    device = Cpu()
+    place = devices.find_one(device)
     lines, before = [], torch.get_num_threads()
-    torch.set_num_threads(device.threads)  # as the lines say; a child would be pinned as well
+    torch.set_num_threads(place.threads)  # as the lines say; a child would be pinned as well
     for number in range(1, visits + 1):
-        fitting = [one for one in dict.fromkeys(chosen) if one.on == device.kind and one.fits(point)]
+        fitting = [one for one in dict.fromkeys(chosen) if one.on == place.kind and one.fits(point)]
         random.Random(number).shuffle(fitting)
-        visit = Visit(device, number, cache, Effort(cap=seconds))
+        visit = Visit(place, number, cache, Effort(cap=seconds))
         lines += visit.results(NOTEBOOK, point, fitting)
     torch.set_num_threads(before)
     return frame.from_lines(lines)

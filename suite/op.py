@@ -4,7 +4,7 @@ Reference, FLOPs and bytes stand together here, so no kernel can flatter its own
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -95,11 +95,12 @@ def weight(case: Case) -> Sparse:
     shape = case["m"], case["k"]
     if case.data:
         a = sources.load(case.data, case.torch_dtype, case.seed)
+        a = replace(a, values=case.cast(a.values))
         if a.shape != shape:
             raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
         return a
     starts, columns = case.pattern.positions(*shape, case.seed)
-    values = torch.randn(len(columns), generator=generator(case)).to(case.torch_dtype)
+    values = case.cast(torch.randn(len(columns), generator=generator(case)))
     return from_positions(starts, columns, values, shape, case.pattern)
 
 

@@ -1,6 +1,7 @@
 """Running: passes over the cases in fresh child processes, each line on disk as soon as it exists."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,6 +134,7 @@ class Running:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             workloads={name: WORKLOADS[name].version for name in names},
             planned=sum(len(item.kernels) for item in self.items),
+            elsewhere=Counter(one.on for one in KERNELS.values() if one.on != self.device.kind),
             devices={self.device.key: about},
             libraries=provenance.libraries(),
             plugins=list(registry.PLUGINS),
@@ -197,6 +199,7 @@ class Running:
             visit=visit,
             cache=self.options.cache,
             threads=self.device.threads,
+            device=self.device.spec,
             metered=metered,
             effort={"cap": self.options.cap or CAPS[self.options.extent]},
             plugins=list(self.options.plugins),

@@ -54,11 +54,20 @@ class Sparse:
 
     def rows_dense(self, first: int, last: int, dtype: torch.dtype | None = None) -> Tensor:
         """Rows first to last (exclusive), zeros in place."""
-        out = torch.zeros(last - first, self.shape[1], dtype=dtype or self.dtype)
+        device = self.values.device
+        out = torch.zeros(last - first, self.shape[1], dtype=dtype or self.dtype, device=device)
         low, high = int(self.starts[first]), int(self.starts[last])
-        rows = torch.repeat_interleave(torch.arange(last - first), self.row_lengths[first:last])
+        numbers = torch.arange(last - first, device=device)
+        rows = torch.repeat_interleave(numbers, self.row_lengths[first:last])
         out[rows, self.columns[low:high].long()] = self.values[low:high].to(out.dtype)
         return out
+
+    def to(self, device: str | torch.device) -> "Sparse":
+        """On a device; itself, if it is there."""
+        if self.values.device == torch.device(device):
+            return self
+        parts = (self.starts.to(device), self.columns.to(device), self.values.to(device))
+        return Sparse(*parts, self.shape, self.pattern)
 
     def clone(self) -> "Sparse":
         """A copy in memory of its own."""

@@ -15,13 +15,13 @@ from suite.check import Question, Wrong, check, poison, question
 from suite.claims import Claims, claims, faults
 from suite.device import Device, Noise
 from suite.energy import Energy, meter_calls
+from suite.held import size
 from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused, prepared
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Outcome, Result, four_digits
 from suite.registry import Unusable
-from suite.resident import Peak
 from suite.sparse import Sparse, structure
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
@@ -84,6 +84,8 @@ class Visit:
                 for one in standing:
                     one.end(*failure(failed))
             else:
+                for one in standing:
+                    self.attempt(one, lambda one=one: self.fits(one, asked))
                 noise = self.measure(standing, asked, intact)
         for one in entries:
             yield self.line(one, workload, case, facts, noise)
@@ -92,6 +94,17 @@ class Visit:
         """Ask the kernel's terms, which are a stranger's code too."""
         if reasons := one.kernel.refusals(case, self.device):
             raise Refused("; ".join(reasons))
+
+    def fits(self, one: Entry, asked: Question) -> None:
+        """Refuse what the device cannot hold: the operands, and for a dense kernel its zeros too."""
+        case, needed = asked.case, size(asked.operands)
+        if one.kernel.dense:
+            needed += case["m"] * case["k"] * case.torch_dtype.itemsize
+        if needed > self.device.memory:
+            raise Refused(
+                f"needs {needed / 2**30:.1f} GiB for its operands; "
+                f"{self.device.name} has {self.device.memory / 2**30:.1f} GiB"
+            )
 
     def ask(self, case: Case) -> tuple[Question, dict[str, Any]]:
         """The operands, on the device, with their answer; and what every line of the case states."""
@@ -140,54 +153,93 @@ class Visit:
         operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)
         self.beat(kernel.name, "preparing")
-        first, made = clocked(lambda: prepared(kernel, operands))
+        first, made = self.clocked(lambda: prepared(kernel, operands))
         self.beat(kernel.name, "checking")
-        first_call, answer = clocked(lambda: made.run(*live))
+        first_call, answer = self.clocked(lambda: made.run(*live))
         one.error = check(answer, asked)
         poison(answer)
         del made, answer
         self.beat(kernel.name, "preparing")
-        peak = Peak()
-        one.setup, made = clocked(lambda: prepared(kernel, operands))
-        one.recent, answer = clocked(lambda: made.run(*live))
+        peak = self.device.peak()
+        one.setup, made = self.clocked(lambda: prepared(kernel, operands))
+        one.recent, answer = self.clocked(lambda: made.run(*live))
         poison(answer)
         one.compile = max(0.0, first + first_call - one.setup - one.recent)
-        one.peak = peak.bytes()
+        one.peak = peak()
         one.claims = claims(made)
         if wrong := faults(one.claims, made, asked):
             raise ValueError("; ".join(wrong))
         one.made, one.live = made, live
 
+    def clocked(self, make: Callable[[], Any]) -> tuple[float, Any]:
+        """Seconds it takes to make something, the device's work included, and the thing."""
+        began = perf_counter()
+        made = make()
+        self.device.wait()
+        return perf_counter() - began, made
+
+    def contend(self, one: Entry, made: Prepared, live: tuple[Any, ...], asked: Question) -> Contender:
+        """A prepared kernel on these live operands, and how to make another on copies of everything."""
+
+        def again() -> Contender:
+            op = OPS[asked.case.op]
+            own = tuple(each.clone() for each in asked.operands)
+            operands = one.kernel.arrange(own, op.live)
+            return self.contend(
+                one,
+                prepared(one.kernel, operands),
+                tuple(operands[at] for at in op.live),
+                replace(asked, operands=own),
+            )
+
+        return Contender(
+            one.kernel.name,
+            lambda: made.run(*live),
+            (made.holds, live, tuple(shared(asked).values())),
+            made.hidden,
+            0 if made.hidden else size((made.holds, live)),
+            again,
+            recent=one.recent,
+        )
+
     def race(self, entries: Sequence[Entry], asked: Question) -> None:
         """Time all that are still standing, round-robin."""
-        fixed = tuple(shared(asked).values())
         for one in entries:
-            if one.made:
-                one.contender = Contender(
-                    one.kernel.name,
-                    lambda run=one.made.run, live=one.live: run(*live),
-                    (one.made.holds, one.live, fixed),
-                    one.made.hidden,
-                    recent=one.recent,
-                )
+            self.attempt(one, lambda one=one: self.enter(one, asked))
         contenders = [one.contender for one in entries if one.contender]
         order = random.Random(f"{asked.case} {self.number}")
-        race(contenders, self.device, self.effort, self.cache, order, lambda c: self.beat(c.name, "timing"))
+        race(contenders, self.effort, order, lambda c: self.beat(c.name, "timing"))
         for one in entries:
             if one.contender and one.contender.failed:
                 one.end(*failure(one.contender.failed))
 
+    def enter(self, one: Entry, asked: Question) -> None:
+        """Into the race, with the timer that its device chooses for it."""
+        if one.made is None:
+            return
+        self.beat(one.kernel.name, "timing")
+        contender = self.contend(one, one.made, one.live, asked)
+        contender.timer = self.device.timer(contender, self.cache)
+        one.contender = contender
+
     def meter(self, one: Entry, asked: Question) -> None:
-        """An energy window over rotating live operands."""
+        """An energy window over rotating operands."""
         meter = self.device.meter
         if meter is None or one.made is None:
             return
-        run, op = one.made.run, OPS[asked.case.op]
-        other = one.kernel.arrange(asked.twin.operands, op.live)
-        lives = (one.live, tuple(other[at] for at in op.live))
-        calls = [lambda live=live: run(*live) for live in lives]
+        self.beat(one.kernel.name, "metering")
+        first = self.contend(one, one.made, one.live, asked)
+        turns = [first]
+        while first.again and len(turns) < self.device.rotation(first):
+            turns.append(first.again())
         try:
-            one.energy = meter_calls(calls, meter, beat=lambda: self.beat(one.kernel.name, "metering"))
+            one.energy = meter_calls(
+                self.device.bursts([each.call for each in turns]),
+                meter,
+                beat=lambda: self.beat(one.kernel.name, "metering"),
+                wait=self.device.wait,
+            )
+            one.energy_note = one.energy.note
         except OSError as silent:
             one.energy_note = str(silent)
 
@@ -222,6 +274,7 @@ class Visit:
                 "bytes_values": one.claims.values,
                 "bytes_metadata": one.claims.metadata,
                 "algorithm": one.claims.algorithm,
+                "executed_pattern": one.claims.executed_pattern,
                 "foreign": noise.foreign,
                 "steal": noise.steal,
                 "clock_mhz": noise.clock_mhz,
@@ -231,7 +284,8 @@ class Visit:
             measured |= {
                 "seconds": [four_digits(second) for second in contender.seconds],
                 "calls": len(contender.seconds),
-                "timer": self.device.timer,
+                "discarded": contender.discarded,
+                "timer": contender.timer and contender.timer.name,
                 "stopped": contender.stopped,
             }
         if energy := one.energy:
@@ -239,8 +293,9 @@ class Visit:
                 "seconds": [four_digits(energy.seconds)],
                 "calls": energy.calls,
                 "timer": "window",
-                "joules_counter": four_digits(energy.joules),
-                "idle_watts": four_digits(energy.idle_watts),
+                "joules_counter": energy.counter and four_digits(energy.counter),
+                "joules_integral": energy.integral and four_digits(energy.integral),
+                "idle_watts": energy.idle_watts and four_digits(energy.idle_watts),
                 "energy_source": self.device.meter and self.device.meter.source,
             }
         outcome, note = one.outcome, one.note
@@ -251,7 +306,7 @@ class Visit:
             **about,
             outcome=outcome,
             note=note,
-            energy_note=None if one.energy else one.energy_note or self.energy_note,
+            energy_note=one.energy_note or (None if one.energy else self.energy_note),
             **facts,
             **measured,
         )
@@ -314,13 +369,6 @@ def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
         "flops_useful": op.useful(case, operands),
         "bytes_live": op.live_bytes(case, operands),
     }
-
-
-def clocked(make: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds it takes to make something, and the thing."""
-    began = perf_counter()
-    made = make()
-    return perf_counter() - began, made
 
 
 def answers(answer: Any, asked: Question) -> bool:

@@ -1,20 +1,22 @@
 """The measuring loop under a scripted clock: what counts, when it stops, what lies inside a window."""
 
 import random
+from time import sleep
 
 import pytest
 
-from suite.energy import meter_calls
-from suite.measure import Contender, Effort, half_interval, race
+from suite.energy import integrate, meter_calls
+from suite.measure import Contender, Effort, Host, half_interval, race
 
 
 class Scripted:
-    """A device whose calls take what the script says, and which logs what is done to it."""
+    """A device whose timed calls take what the script says, and which logs what is done to it."""
 
     def __init__(self, seconds):
         self.script = iter(seconds)
         self.now = 0.0
         self.log = []
+        self.running = False
 
     def flush(self, held):
         self.log.append("flush")
@@ -22,41 +24,45 @@ class Scripted:
     def evict(self):
         self.log.append("evict")
 
-    def time(self, call):
-        self.log.append("timed")
-        answer = call()
-        seconds = next(self.script)
-        self.now += seconds
-        return seconds, answer
+    def clock(self):
+        """Asked before and after each timed call."""
+        self.running = not self.running
+        if self.running:
+            self.log.append("timed")
+        else:
+            self.now += next(self.script)
+        return self.now
 
 
-def contender(device, name="one"):
-    return Contender(name, lambda: device.log.append(f"call {name}"))
+def contender(device, name="one", cache="cold"):
+    one = Contender(name, lambda: device.log.append(f"call {name}"))
+    one.timer = Host(one, device, cache == "cold", device.clock)
+    return one
 
 
-def run(device, *contenders, cache="cold", **effort):
-    race(contenders, device, Effort(**effort), cache, random.Random(0), now=lambda: device.now)
+def run(device, *contenders, **effort):
+    race(contenders, Effort(**effort), random.Random(0), now=lambda: device.now)
 
 
 def test_the_untimed_call_comes_first_and_is_not_counted():
     device = Scripted([0.01, 0.02])
     one = contender(device)
     run(device, one, cap=0.0, least=2)
-    assert one.seconds == [0.01, 0.02]
+    assert one.seconds == pytest.approx([0.01, 0.02])
     assert device.log == ["call one", "flush", "timed", "call one"] * 2
 
 
 def test_hot_is_straight_after_itself_without_a_flush():
     device = Scripted([0.01] * 2)
-    one = contender(device)
-    run(device, one, cache="hot", cap=0.0, least=2)
+    one = contender(device, cache="hot")
+    run(device, one, cap=0.0, least=2)
     assert device.log == ["call one", "timed", "call one"] * 2
 
 
 def test_hot_calls_have_a_call_before_them_however_long_they_take():
     device = Scripted([0.5] * 2)
-    one = contender(device)
-    run(device, one, cache="hot", cap=0.0, least=2)
+    one = contender(device, cache="hot")
+    run(device, one, cap=0.0, least=2)
     assert device.log == ["call one", "timed", "call one"] * 2
 
 
@@ -87,7 +93,7 @@ def test_a_slow_call_is_still_sampled_twice():
     device = Scripted([3.0, 3.1])
     one = contender(device)
     run(device, one, cap=0.1)
-    assert one.seconds == [3.0, 3.1]
+    assert one.seconds == pytest.approx([3.0, 3.1])
 
 
 def test_the_answer_before_is_flushed_too():
@@ -96,7 +102,8 @@ def test_the_answer_before_is_flushed_too():
     flushed = []
     device.flush = lambda held: flushed.append([*map(id, held)])
     answers = [object() for _ in range(4)]
-    one = Contender("one", iter(answers).__next__)
+    one = contender(device)
+    one.call = iter(answers).__next__
     run(device, one, cap=0.0)
     assert flushed == [[id(None), id(answers[0])], [id(answers[1]), id(answers[2])]]
 
@@ -109,25 +116,46 @@ def test_what_a_kernel_cannot_show_is_evicted():
     assert device.log == ["call one", "evict", "flush", "timed", "call one"] * 2
 
 
+class Noted:
+    """A timer of a script, which logs whose turn it was."""
+
+    name = "scripted"
+
+    def __init__(self, device, who, seconds):
+        self.device, self.who, self.seconds = device, who, iter(seconds)
+
+    def sample(self):
+        self.device.log.append(self.who)
+        seconds = next(self.seconds)
+        self.device.now += seconds or 0.01
+        return seconds
+
+
 def test_contenders_take_turns_to_the_end():
     """One that is precise goes on while another is not, so that both are measured at the same time."""
-    device = Scripted([0.01] * 1000)
+    device = Scripted([])
     steady, noisy = contender(device, "steady"), contender(device, "noisy")
-    noisy.seconds = [0.01, 0.02, 0.03]
-    noisy_call = iter([0.01, 0.02] * 500).__next__
-
-    def time(call):
-        device.log.append("timed")
-        call()
-        seconds = noisy_call() if device.log[-1] == "call noisy" else 0.01
-        device.now += seconds
-        return seconds, None
-
-    device.time = time
+    steady.timer = Noted(device, "steady", [0.01] * 1000)
+    noisy.timer = Noted(device, "noisy", [0.01, 0.02] * 500)
     run(device, steady, noisy, cap=0.3)
     assert (steady.stopped, noisy.stopped) == ("precise", "cap")
-    rounds = [set(device.log[at : at + 8]) for at in range(0, 8 * 10, 8)]
-    assert all({"call steady", "call noisy"} <= each for each in rounds)
+    assert all(set(device.log[at : at + 2]) == {"steady", "noisy"} for at in range(0, 20, 2))
+
+
+def test_samples_that_do_not_count_are_counted():
+    device = Scripted([])
+    one = contender(device)
+    one.timer = Noted(device, "one", [None, 0.01, None] + [0.01] * 10)
+    run(device, one, cap=10.0)
+    assert one.seconds == [0.01] * 6 and one.discarded == 2 and one.failed is None
+
+
+def test_a_device_that_is_never_itself_measures_nothing():
+    device = Scripted([])
+    one = contender(device)
+    one.timer = Noted(device, "one", [None] * 1000)
+    run(device, one, cap=10.0)
+    assert "do not count" in str(one.failed) and not one.seconds
 
 
 def test_all_stop_as_soon_as_all_are_precise():
@@ -143,7 +171,8 @@ def test_a_kernel_that_fails_leaves_the_race_and_the_others_go_on():
     def leave():
         raise SystemExit(3)
 
-    bad, good = Contender("bad", leave), contender(device, "good")
+    bad, good = contender(device, "bad"), contender(device, "good")
+    bad.call = leave
     run(device, bad, good, cap=10.0)
     assert isinstance(bad.failed, SystemExit) and bad.seconds == []
     assert good.stopped == "precise"
@@ -165,48 +194,97 @@ def test_the_interval_covers_the_median_as_often_as_it_says():
 
 
 class Counter:
-    """An energy meter that counts watts times scripted time."""
+    """A meter that counts so many watts over scripted time, and shows others; None: it does not."""
 
     source = "scripted"
 
-    def __init__(self, clock, watts):
-        self.clock, self.watts, self.reads = clock, watts, 0
+    def __init__(self, clock, counted, shown=None):
+        self.clock, self.counted, self.shown = clock, counted, shown
 
     def joules(self):
-        self.reads += 1
-        return self.watts * self.clock.now
+        return None if self.counted is None else self.counted * self.clock.now
+
+    def watts(self):
+        return self.shown
 
 
-def test_a_window_counts_calls_and_nothing_else():
-    clock = Scripted([])
+def window(clock, meter, *names, window=5.0):
+    """The energy of calls of half a second each, and what was called."""
     calls = []
 
     def call(name):
         def run():
             calls.append(name)
             clock.now += 0.5
+            sleep(0.002)  # time for a look at the power
 
-        return run
+        return run, 1
 
     def rest(seconds):
         clock.now += seconds
+        sleep(0.002)
 
-    energy = meter_calls(
-        [call("a"), call("b")], Counter(clock, 20.0), window=5.0, now=lambda: clock.now, rest=rest
-    )
-    assert calls == ["a", "b"] * 5  # rotating live operands, and no call outside the window
+    bursts = [call(name) for name in names]
+    return meter_calls(bursts, meter, window, now=lambda: clock.now, rest=rest), calls
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Looks at the power follow each other as fast as a scripted window goes by."""
+    monkeypatch.setattr("suite.energy.LOOK", 0.0005)
+
+
+def test_a_window_counts_calls_and_nothing_else():
+    clock = Scripted([])
+    energy, calls = window(clock, Counter(clock, 20.0), "a", "b")
+    assert calls == ["a", "b"] * 5  # rotating operands, and no call outside the window
     assert clock.log == []  # no flush in it
     assert energy.calls == 10
     assert energy.seconds == pytest.approx(0.5)
-    assert energy.joules == pytest.approx(10.0)
+    assert energy.counter == pytest.approx(10.0)
+    assert energy.integral is None and not energy.note
     assert energy.idle_watts == pytest.approx(20.0)
+
+
+def test_power_alone_is_integrated():
+    clock = Scripted([])
+    energy, _ = window(clock, Counter(clock, None, 30.0), "a")
+    assert energy.counter is None
+    assert energy.integral == pytest.approx(15.0)
+    assert energy.idle_watts == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(("shown", "says"), [(20.5, ""), (30.0, "33% apart")])
+def test_a_counter_and_power_that_contradict_each_other_are_flagged(shown, says):
+    clock = Scripted([])
+    energy, _ = window(clock, Counter(clock, 20.0, shown), "a")
+    assert energy.counter == pytest.approx(10.0) and energy.integral == pytest.approx(shown / 2)
+    assert energy.note == "" if not says else says in energy.note
+
+
+def test_bursts_are_waited_for_and_count_as_many_calls_as_they_make():
+    clock, waits = Scripted([]), []
+
+    def launch():
+        clock.now += 1.0
+
+    energy = meter_calls(
+        [(launch, 100)],
+        Counter(clock, 5.0),
+        now=lambda: clock.now,
+        rest=lambda seconds: None or launch(),
+        wait=lambda: waits.append(clock.now),
+    )
+    assert energy.calls == 500 and energy.counter == pytest.approx(0.05)
+    assert len(waits) == 6  # once before all, and after each burst
+
+
+def test_power_is_integrated_by_trapezes_over_the_whole_window():
+    assert integrate([(0.0, 10.0), (1.0, 20.0), (3.0, 20.0)], 4.0) == pytest.approx(4 * 55 / 3)
+    assert integrate([(0.0, 10.0)], 4.0) is None
 
 
 def test_a_meter_that_stands_still_measures_nothing():
     clock = Scripted([])
-
-    def call():
-        clock.now += 1.0
-
     with pytest.raises(OSError, match="did not move"):
-        meter_calls([call], Counter(clock, 0.0), now=lambda: clock.now, rest=lambda s: None or call())
+        window(clock, Counter(clock, 0.0), "a")

@@ -9,9 +9,11 @@ import pytest
 import scipy.sparse
 import torch
 
-from suite.cpu import flush, probes
-from suite.cpu.ceilings import measure, windows
+from suite.cpu import probes
+from suite.ceilings import measure
+from suite.cpu.windows import windows
 from suite.cpu.device import Cpu
+from suite.held import ranges
 
 LINE = 64
 
@@ -32,7 +34,7 @@ def nothing_compiles(monkeypatch):
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "suite.cpu.ceilings.cache_file", lambda fingerprint, threads: tmp_path / "ceilings.json"
+        "suite.ceilings.cache_file", lambda *about: tmp_path / "ceilings.json"
     )
 
 
@@ -129,7 +131,7 @@ class Raw:
 
 
 def sizes(held):
-    return sorted(size for _, size in flush.ranges(held))
+    return sorted(size for _, size in ranges(held))
 
 
 def test_whatever_is_held_is_found():
@@ -152,12 +154,12 @@ def test_whatever_is_held_is_found():
 
 def test_views_are_what_they_span():
     whole = torch.zeros(10, 10)
-    assert flush.ranges(whole[2:4, 3]) == [(whole[2, 3].data_ptr(), 11 * 4)]
+    assert ranges(whole[2:4, 3]) == [(whole[2, 3].data_ptr(), 11 * 4)]
     assert sizes(whole.t()) == [400]
     assert sizes(whole[0, 0].expand(50)) == [4]
     array = np.zeros((10, 10))
-    assert flush.ranges(array[::-1, ::-1]) == [(array.ctypes.data, 800)]
-    assert flush.ranges(array[3:5, ::2]) == [(array[3:].ctypes.data, 19 * 8)]
+    assert ranges(array[::-1, ::-1]) == [(array.ctypes.data, 800)]
+    assert ranges(array[3:5, ::2]) == [(array[3:].ctypes.data, 19 * 8)]
 
 
 def test_what_cannot_be_flushed_is_named():
@@ -168,5 +170,5 @@ def test_what_cannot_be_flushed_is_named():
 def test_a_packed_weight_has_an_address():
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
-    [(start, size)] = flush.ranges(torch.eye(64).to_mkldnn())
+    [(start, size)] = ranges(torch.eye(64).to_mkldnn())
     assert start and size >= 64 * 64 * 4

@@ -219,3 +219,17 @@ def test_figures_are_text_in_the_pages_colours_and_always_the_same(draw, tmp_pat
     assert "<text" in one and "currentColor" in one and "var(--series-1" in one
     assert 'role="img" aria-label="says &quot;&lt;&quot;"' in one and "<metadata" not in one
     assert "nothing to show" in svg(draw(made.iloc[:0]), "b", "")
+
+
+def test_kernels_for_devices_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    made = pages(tmp_path, header(elsewhere={"cuda": 12}), line(seconds=[1e-3]))
+    assert "12 kernels for cuda not run: no such device is in these files" in made["index"]
+
+
+def test_energy_is_told_by_the_call_by_the_flop_and_net_of_idle(tmp_path: Path) -> None:
+    window = {"cache": "rotating", "visit": 4, "seconds": [1e-3], "timer": "window", "energy_note": None}
+    window |= {"joules_counter": 0.4, "joules_integral": 0.39, "idle_watts": 100.0}
+    lines = [*(line(visit=visit, seconds=[1e-3] * 4) for visit in (1, 2, 3)), line(**window)]
+    made = pages(tmp_path, header(), *lines)
+    (page,) = (text for name, text in made.items() if name.startswith("workload-"))
+    assert "400 mJ" in page and "29.8 nJ a useful FLOP, 300 mJ net of idle" in page

@@ -13,10 +13,12 @@ ROOT = Path(__file__).parent.parent
 STUB = """#!/bin/sh
 case "$*" in
   *"-m pip install"*)
-    while [ $# -gt 0 ]; do [ "$1" = --constraint ] && cp "$2" "$0.constraints"; shift; done
-    echo installed >> "$0.log";;
+    while [ $# -gt 0 ]; do [ "$1" = --constraint ] && cp "$2" "$0.constraints"; last=$1; shift; done
+    echo "installed $last" >> "$0.log";;
   *"print(torch.__version__)"*) [ -n "{torch}" ] && echo "{torch}" || exit 1;;
   *"import sys, torch"*) exit {old};;
+  *"torch.version.cuda"*) echo "{cuda}";;
+  *"import cupy"*) exit 1;;
 esac
 """
 
@@ -31,11 +33,11 @@ def checkout(tmp_path):
     return folder
 
 
-def environment(folder, torch="", old=0):
+def environment(folder, torch="", old=0, cuda=""):
     """An environment that holds this torch."""
     python = folder / "an env" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(STUB.format(torch=torch, old=old))
+    python.write_text(STUB.format(torch=torch, old=old, cuda=cuda))
     python.chmod(0o755)
     return python
 
@@ -70,11 +72,11 @@ def test_a_ready_environment_is_left_alone_until_its_needs_change(checkout):
     log = Path(f"{python}.log")
     for _ in range(3):
         assert setup(checkout, "an env").returncode == 0
-    assert log.read_text().split() == ["installed"]
+    assert log.read_text().splitlines() == ["installed .[numba]"]
     later = os.stat(log).st_mtime + 10
     os.utime(checkout / "pyproject.toml", (later, later))
     assert setup(checkout, "an env").returncode == 0
-    assert log.read_text().split() == ["installed"] * 2
+    assert log.read_text().splitlines() == ["installed .[numba]"] * 2
 
 
 def test_no_fitting_python_is_said_plainly(checkout):
@@ -84,3 +86,9 @@ def test_no_fitting_python_is_said_plainly(checkout):
     )
     assert done.returncode == 4
     assert "needs Python 3.11 to 3.13" in done.stderr
+
+
+def test_where_torch_can_use_a_gpu_cupy_of_the_same_cuda_is_installed(checkout):
+    python = environment(checkout, "2.12.1+cu130", cuda="13")
+    assert setup(checkout, "an env").returncode == 0
+    assert Path(f"{python}.log").read_text().splitlines() == ["installed .[numba]", "installed .[numba,cuda13]"]

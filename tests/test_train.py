@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from suite import held as memory
 from suite import native
 from suite.case import case
 from suite.check import Wrong, check, question
-from suite.claims import held_bytes
 from suite.kernel import KERNELS
 from suite.op import OPS, discover_parts, make_operands
 from suite.ops import mlp_epoch
@@ -151,7 +151,7 @@ def test_parameters_and_optimiser_take_memory_by_nonzeros():
         made = KERNELS["mlp_epoch_tiled"].prepare(pattern, *live)
         assert made.values == 2 * 4 * pattern.nonzeros
         stored[sparsity] = made.values + made.metadata
-        held[sparsity] = held_bytes(made.holds)
+        held[sparsity] = memory.size(made.holds)
         assert stored[sparsity] < 32 * pattern.nonzeros
     assert held[0.9] - held[0.99] < 0.25 * (held[0.5] - held[0.99])
     dense = KERNELS["mlp_epoch_dense_mm"].prepare(pattern, *live)

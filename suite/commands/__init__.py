@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from suite.cpu.device import Cpu
+from suite.device import Device
 from suite.op import discover_parts
 from suite.registry import discover
 
@@ -16,7 +16,7 @@ def load(plugins: Iterable[str] = ()) -> None:
     discover([Path(plugin) for plugin in plugins])
 
 
-def print_cautions(device: Cpu, screen: Console) -> None:
+def print_cautions(device: Device, screen: Console) -> None:
     """What about this machine will be in the numbers."""
     for caution in device.cautions():
         screen.print(f"  [yellow]![/] {caution}", highlight=False)

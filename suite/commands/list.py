@@ -9,16 +9,16 @@ import argparse
 import ast
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 
+from suite import devices
 from suite.commands import load
 from suite.conformance import cases_for
-from suite.cpu.device import Cpu
 from suite.device import Device
 from suite.kernel import KERNELS, Kernel
 from suite.pattern import PATTERNS
@@ -54,7 +54,7 @@ def go(given: argparse.Namespace) -> None:
     if given.cases is not None:
         print_cases(given.cases, given.extent, given.json)
         return
-    about = everything(Cpu())
+    about = everything(devices.kinds())
     if given.json:
         print(json.dumps(about, indent=2))
         return
@@ -88,9 +88,9 @@ def print_papers(as_json: bool, screen: Console) -> None:
     print(f"{len(served)} of {len(told)} papers are served; --json adds title, claim and link of each")
 
 
-def everything(device: Device) -> dict[str, dict[str, dict]]:
+def everything(here: Mapping[str, Device]) -> dict[str, dict[str, dict]]:
     """What the registry holds, by kind and name."""
-    kernels = {name: describe(kernel, device) for name, kernel in sorted(KERNELS.items())}
+    kernels = {name: describe(kernel, here.get(kernel.on)) for name, kernel in sorted(KERNELS.items())}
     for name, library in sorted(MISSING.items()):
         why = [f"needs {library}, which is not installed: pip install {library}"]
         kernels[name] = {"about": "", "runs": False, "why_not": why}
@@ -114,13 +114,13 @@ def everything(device: Device) -> dict[str, dict[str, dict]]:
     }
 
 
-def describe(kernel: Kernel, device: Device) -> dict:
+def describe(kernel: Kernel, device: Device | None) -> dict:
     """A kernel's terms, and whether this machine meets those that no case changes."""
-    missing = [f"needs {one}, which {device.name} lacks" for one in kernel.isa if one not in device.isa]
-    if kernel.on != device.kind:
-        missing.append(f"runs on {kernel.on}, and no such device is measured here")
+    if device is None:
+        missing = [f"runs on {kernel.on}, and there is no such device here"]
     else:
-        missing = always_refused(kernel, device) or missing
+        lacking = [f"needs {one}, which {device.name} lacks" for one in kernel.isa if one not in device.isa]
+        missing = always_refused(kernel, device) or lacking
     return {
         "about": kernel.about,
         "op": kernel.op,

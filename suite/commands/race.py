@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite import sources
+from suite import devices, sources
 from suite.case import Case
-from suite.commands import load, print_cautions
-from suite.commands.run import RESULTS, bar, duration, positive, tell
-from suite.cpu.device import Cpu
+from suite.commands import load
+from suite.commands.run import RESULTS, bar, duration, positive, print_setting, tell
+from suite.device import Device
 from suite.kernel import KERNELS
 from suite.race import EXTENT, RACES, Race, entries
 from suite.reading.standings import SPREAD, VISITS, Goal, Side, Standings, standings
@@ -70,7 +70,7 @@ def go(given: argparse.Namespace) -> int:
     races = [pick("race", name, RACES) for name in given.race] or list(RACES.values())
     file = given.read
     if file is None:
-        device = Cpu(threads=given.threads)
+        device = devices.find_one(devices.CPU, given.threads)  # its rivals and goals are processors'
         file = given.out or default_file(RESULTS, device, "races")
         if file.exists():
             raise Unusable(f"--out {file} exists. Name another file, or --read it.")
@@ -90,7 +90,7 @@ def go(given: argparse.Namespace) -> int:
     return 0
 
 
-def run(races: Sequence[Race], device: Cpu, file: Path, given: argparse.Namespace) -> bool:
+def run(races: Sequence[Race], device: Device, file: Path, given: argparse.Namespace) -> bool:
     """Measure into the file, visits of all races interleaved. False: interrupted."""
     for text in given.matrix or folder():
         sources.add(text)
@@ -109,10 +109,7 @@ def run(races: Sequence[Race], device: Cpu, file: Path, given: argparse.Namespac
         plugins=tuple(str(Path(one).resolve()) for one in given.plugin),
     )
     screen = Console(stderr=True)
-    screen.print(
-        f"[bold]{device.name}[/], {device.threads} threads, {len(items)} cases x {given.visits} visits"
-    )
-    print_cautions(device, screen)
+    print_setting(device, len(items), given.visits, screen)
     with bar(screen) as shown:
         task = shown.add_task("", total=len(items) * options.passes, note="")
         try:

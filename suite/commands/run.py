@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from suite import sources
+from suite import devices, sources
 from suite.commands import load, print_cautions
-from suite.cpu.device import Cpu
+from suite.device import Device
 from suite.plan import parse_axes, plan, without
 from suite.profile import profile
 from suite.reading import answers, frame
@@ -57,7 +57,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plugin", nargs="+", default=[], metavar="FILE", action="extend", help="Python files to load"
     )
-    parser.add_argument("--device", default="cpu", metavar="cpu", help="where to measure")
+    parser.add_argument(
+        "--device", metavar="cpu|cuda:N|all", help="where to measure; default: the first GPU, else the CPU"
+    )
     parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")
     parser.add_argument("--energy", choices=("off", "winners", "all"), default="winners")
@@ -68,10 +70,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def go(given: argparse.Namespace) -> int:
-    if given.device != "cpu":
-        raise Unusable(f"--device {given.device}: this version measures CPUs. Leave --device out.")
     load(given.plugin)
-    device = Cpu(threads=given.threads)
+    found = devices.find(given.device, given.threads)
+    if len(found) > 1 and (given.out or given.profile):
+        option = "--out" if given.out else "--profile"
+        raise Unusable(f"{option} is for one device; --device {given.device} is {len(found)}.")
+    return max(measure(device, given) for device in found)
+
+
+def measure(device: Device, given: argparse.Namespace) -> int:
+    """One device, one file."""
     axes = parse_axes(given.axes)
     items = plan(
         given.workload,
@@ -80,6 +88,7 @@ def go(given: argparse.Namespace) -> int:
         axes=axes,
         matrices=given.matrix,
         cases=with_data(given.case, given.matrix),
+        device_kind=device.kind,
     )
     for axis, names in without(items, axes).items():
         if names:
@@ -103,10 +112,7 @@ def go(given: argparse.Namespace) -> int:
     if not given.resume and file.exists():
         raise Unusable(f"--out {file} exists. Name another file, or add --resume to go on with it.")
     screen = Console(stderr=True)
-    screen.print(
-        f"[bold]{device.name}[/], {device.threads} threads, {len(items)} cases x {options.passes} visits"
-    )
-    print_cautions(device, screen)
+    print_setting(device, len(items), options.passes, screen)
     with bar(screen) as shown:
         task = shown.add_task("", total=len(items) * options.passes, note="")
         running = Running(
@@ -127,6 +133,13 @@ def go(given: argparse.Namespace) -> int:
     Console().print(answers.table(answers.answers(done)))
     print(f"{len(done)} kernels on cases, in {file}")
     return 0
+
+
+def print_setting(device: Device, cases: int, visits: int, screen: Console) -> None:
+    """What is about to be measured on, and what will be in the numbers."""
+    threads = f", {device.threads} threads" if device.kind == devices.CPU else ""
+    screen.print(f"[bold]{device.name}[/]{threads}, {cases} cases x {visits} visits", highlight=False)
+    print_cautions(device, screen)
 
 
 def with_data(ids: list[str], matrices: list[str]) -> list[str]:

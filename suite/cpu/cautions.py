@@ -50,7 +50,7 @@ def cautions(
             "milliseconds; more visits help, a dedicated machine more."
         )
     if graphics := drivers(root):
-        yield f"This version measures the CPU alone; the {graphics} of this machine is not used."
+        yield f"The CPU is measured; the {graphics} of this machine is not used."
     if no_native:
         yield (
             f"No native code here ({no_native}): native kernels, the clock and cache bandwidths are missing, "

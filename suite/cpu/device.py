@@ -10,8 +10,13 @@ from typing import Any
 
 import torch
 
-from suite.cpu import cautions, ceilings, flush, info, noise, probes, rapl, topology
+from suite import ceilings
+from suite.apart import limit_memory
+from suite.cpu import cautions, flush, info, noise, probes, rapl, topology, windows
 from suite.device import Ceiling, Meter, Noise
+from suite.held import ranges
+from suite.measure import Contender, Host, Timer
+from suite.resident import Peak
 
 LOOK = 0.2  # seconds of watching who else is here, before the first screen
 
@@ -24,8 +29,7 @@ class Cpu:
     `root` is where /proc and /sys are found; a test gives another machine's.
     """
 
-    kind = "cpu"
-    timer = "host"
+    kind = spec = "cpu"
 
     def __init__(self, threads: int | None = None, root: Path = topology.ROOT) -> None:
         self.root = root
@@ -42,9 +46,14 @@ class Cpu:
         self.meter, self.no_meter = rapl.find(root, self.facts.hypervisor, x86="sse2" in self.isa)
 
     def pin(self) -> None:
-        """Confine this process to its cores, torch's threads included."""
+        """Keep this process on its cores, torch's threads included."""
         topology.pin(self.cpus)
         torch.set_num_threads(self.threads)
+
+    def confine(self) -> None:
+        """Pinned, and an allocation that the machine cannot hold fails before the system kills somebody."""
+        self.pin()
+        limit_memory(self.memory)
 
     def environment(self) -> dict[str, str]:
         """What a child must find in its environment before it imports torch."""
@@ -94,7 +103,7 @@ class Cpu:
 
     @cached_property
     def _evictor(self) -> flush.Evictor:
-        return flush.Evictor(ceilings.last_level(self.facts.caches))
+        return flush.Evictor(windows.last_level(self.facts.caches))
 
     def evict(self) -> None:
         """Empty the caches whole, for what nobody can name: slow, but nothing stays."""
@@ -102,16 +111,28 @@ class Cpu:
 
     def flush(self, held: Iterable[Any]) -> None:
         """Drop whatever is held from every cache; the threads that do it are those of the next call."""
-        ranges = flush.ranges(held)
         library, _ = probes.load()
-        if library is None or probes.flush(library, ranges, "clflushopt" in self.isa, self.threads) < 0:
+        if library is None or probes.flush(library, ranges(held), "clflushopt" in self.isa, self.threads) < 0:
             self.evict()
 
-    def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
-        """Seconds of one call, and what it returned."""
-        start = time.perf_counter_ns()
-        answer = call()
-        return (time.perf_counter_ns() - start) * 1e-9, answer
+    def wait(self) -> None:
+        """A call that has returned is done."""
+
+    def timer(self, one: Contender, cache: str) -> Timer:
+        """The wall clock."""
+        return Host(one, self, cache == "cold")
+
+    def rotation(self, one: Contender) -> int:
+        """Two: no call finds its own operands just used."""
+        return 2
+
+    def bursts(self, calls: Sequence[Callable[[], Any]]) -> list[tuple[Callable[[], Any], int]]:
+        """Each call by itself: there is no gap to fill."""
+        return [(call, 1) for call in calls]
+
+    def peak(self) -> Callable[[], int | None]:
+        """Of this process's resident memory."""
+        return Peak().bytes
 
     def clock_mhz(self) -> float | None:
         """The clock right now; None where no chain of instructions tells it."""
@@ -123,8 +144,8 @@ class Cpu:
 
     def ceilings(self, seconds: float) -> Ceiling:
         """The best seen so far on this machine, after that many more seconds of looking."""
-        file = ceilings.cache_file(self.fingerprint(), self.threads)
+        file = ceilings.cache_file(self.fingerprint(), self.threads, probes.SOURCE)
         library, _ = probes.load()
         with ExitStack() as keep:
-            found = ceilings.windows(keep, library, self.threads, self.isa, self.facts.caches, self.memory)
+            found = windows.windows(keep, library, self.threads, self.isa, self.facts.caches, self.memory)
             return ceilings.keep_best(file, ceilings.measure(seconds, list(found)))

@@ -53,6 +53,9 @@ class Rapl:
             self._sum += grown
         return self._sum / 1e6
 
+    def watts(self) -> None:
+        """It counts only."""
+
 
 def packages(root: Path = ROOT) -> list[Path]:
     """The zones that count a whole package each; what lies inside one (cores, memory) would count twice."""

@@ -20,7 +20,7 @@ DENSE_REFERENCE = 0.02  # above this density a float64 BLAS over row panels beat
 def around(case: Case, a: Sparse) -> Operands:
     """dY and X standard normal: signed, and never constant."""
     drawn = generator(case, 1)
-    dy, x = (torch.randn(case[rows], case["n"], generator=drawn).to(case.torch_dtype) for rows in "mk")
+    dy, x = (case.cast(torch.randn(case[rows], case["n"], generator=drawn)) for rows in "mk")
     return a, dy, x
 
 

@@ -14,7 +14,7 @@ PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
 
 def around(case: Case, a: Sparse) -> Operands:
     """B standard normal: signed, and never constant."""
-    return a, torch.randn(case["k"], case["n"], generator=generator(case, 1)).to(case.torch_dtype)
+    return a, case.cast(torch.randn(case["k"], case["n"], generator=generator(case, 1)))
 
 
 def reference(a: Sparse, b: Tensor) -> Tensor:

@@ -35,8 +35,9 @@ def sizes(device: Mapping[str, Any], threads: int) -> dict[str, int]:
     caches = device.get("caches") or {}
     of_a_core = caches.get("L1d", {}).get("shared_by", 1)
     return {
-        name.removesuffix("d"): one["bytes"] * ceil(threads * of_a_core / one["shared_by"])
+        name.removesuffix("d"): one["bytes"] * (ceil(threads * of_a_core / shared) if shared else 1)
         for name, one in caches.items()
+        for shared in [one.get("shared_by")]  # a GPU's is shared by all of it
     }
 
 
@@ -46,7 +47,7 @@ def limit(line: Result, ceiling: Ceiling, held: Mapping[str, int]) -> Limit | No
     if flops is None or line.bytes_values is None or line.bytes_live is None:
         return None
     moved = line.bytes_values + (line.bytes_metadata or 0) + line.bytes_live
-    peak = ceiling.flops.get(line.dtype)
+    peak = ceiling.flops.get(f"{line.dtype} {line.executed_pattern}") or ceiling.flops.get(line.dtype)
     delivered = dict(deliveries(moved, ceiling.bandwidth, held, line.cache))
     if not peak or not delivered:
         return None

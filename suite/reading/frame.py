@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from suite import record
-from suite.cpu.ceilings import merge
+from suite.ceilings import merge
 from suite.device import Ceiling
 from suite.op import discover_parts
 from suite.reading.about import AS_RECORDED
@@ -26,8 +26,8 @@ sizes family line regime outcome note best_dense break_even_note energy_note thr
     "flags": "best one_sample above_bound",
     "numbers": """
 m k n sparsity visits median low high best_dense_median speed_up speed_up_low speed_up_high nominal realised
-bound roofline setup break_even break_even_low break_even_high joules joules_saved
-foreign steal clock_spread half_width""",
+bound roofline setup break_even break_even_low break_even_high joules joules_net joules_per_flop
+joules_saved foreign steal clock_spread half_width""",
 }
 
 Rows = Any  # some rows of the frame. By pandas's own annotations any column may be anything

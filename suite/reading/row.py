@@ -85,6 +85,14 @@ class Row:
         return median(measured) if measured else None
 
     @property
+    def joules_net(self) -> float | None:
+        """Of one call, beyond what the device draws idle in the same time."""
+        windows = [line for line in self.energy if line.idle_watts is not None and line.seconds]
+        if self.joules is None or not windows:
+            return None
+        return self.joules - median(line.idle_watts * line.seconds[0] for line in windows)
+
+    @property
     def energy_note(self) -> str:
         for line in (*self.energy, *self.lines.values()):
             if line.energy_note or (line.cache == "rotating" and line.note):
@@ -114,6 +122,8 @@ def tell(row: Row, best: Mapping[bool, Row | None], ceiling: Ceiling | None) -> 
         "setup": median(row.setups.values()) if row.setups else None,
         **pays_after(row, dense),
         "joules": row.joules,
+        "joules_net": row.joules_net,
+        "joules_per_flop": row.joules / line.flops_useful if row.joules and line.flops_useful else None,
         "joules_saved": dense.joules - row.joules if dense and dense.joules and row.joules else None,
         "energy_note": row.energy_note,
         "command": command(line, row.run),

@@ -17,10 +17,10 @@ def joules(energy: float) -> str:
 
 
 def prefixed(value: float, unit: str) -> str:
-    for prefix, size in (("", 1.0), ("m", 1e-3), ("µ", 1e-6)):
+    for prefix, size in (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)):
         if abs(value) >= 0.9995 * size:
             return f"{short(value / size)} {prefix}{unit}"
-    return f"{short(value / 1e-9)} n{unit}"
+    return f"{short(value / 1e-12)} p{unit}"
 
 
 def short(value: float) -> str:

@@ -1,30 +1,19 @@
-"""Ceilings: the best this CPU was seen to do, from many short windows. Nothing is taken from a data sheet.
+"""Windows of what a CPU reaches: reading each level of its caches, and multiplying in each type."""
 
-A single window can hit a moment when a neighbour had the memory or the clock was low, so the best is kept: of
-this call's windows and of all before on the same machine.
-"""
-
-import hashlib
-import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from ctypes import CDLL
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from suite.cache import folder
+from suite.ceilings import Window
 from suite.cpu import probes
 from suite.cpu.info import Cache
-from suite.device import Ceiling
 
 WINDOW = 0.002  # seconds: long against starting the threads, short against what disturbs
-ROUNDS = 3  # at least: on a busy machine one round may all be bad luck
 
 # First guesses, near a window on a laptop; from there each window learns from the quickest before it.
 FIRST_STEPS = 50_000
@@ -42,35 +31,6 @@ COMPUTED_BY = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "asimdhp"),
 }
-
-Window = tuple[str, str, Callable[[], float]]  # "flops" or "bandwidth", of what, one window's rate
-
-
-def merge(*seen: Ceiling) -> Ceiling:
-    """The best of each."""
-    made = Ceiling()
-    for one in seen:
-        for best, rates in ((made.flops, one.flops), (made.bandwidth, one.bandwidth)):
-            for name, rate in rates.items():
-                best[name] = max(rate, best.get(name, 0.0))
-    return made
-
-
-def measure(
-    seconds: float, windows: Collection[Window], now: Callable[[], float] = time.perf_counter
-) -> Ceiling:
-    """Round after round of all windows until the time is over."""
-    best: dict[str, dict[str, float]] = {"flops": {}, "bandwidth": {}}
-    windows, end, rounds = list(windows), now() + seconds, 0
-    while windows and (rounds < ROUNDS or now() < end):
-        for window in list(windows):
-            kind, name, rate = window[0], window[1], window[2]()
-            if rate > 0:
-                best[kind][name] = max(rate, best[kind].get(name, 0.0))
-            else:
-                windows.remove(window)  # this CPU has no such instructions
-        rounds += 1
-    return Ceiling(**best)
 
 
 def windows(
@@ -181,35 +141,3 @@ def beyond(caches: Mapping[str, Cache], memory: int) -> int:
 def last_level(caches: Mapping[str, Cache]) -> int:
     """Bytes of the largest cache level."""
     return max((one.total for one in caches.values()), default=UNKNOWN_LAST_LEVEL)
-
-
-def cache_file(fingerprint: Mapping[str, Any], threads: int) -> Path:
-    """Where the best so far of this machine, this many threads and these probes is kept."""
-    made = hashlib.sha256(json.dumps([fingerprint, threads], sort_keys=True).encode())
-    made.update(probes.SOURCE.read_bytes())
-    return folder("ceilings") / f"{made.hexdigest()[:16]}.json"
-
-
-def recall(file: Path) -> Ceiling:
-    """What was kept; nothing if there is nothing whole."""
-    try:
-        kept = json.loads(file.read_text())
-        return Ceiling(rates(kept["flops"]), rates(kept["bandwidth"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Ceiling()
-
-
-def rates(kept: Mapping[str, Any]) -> dict[str, float]:
-    """Those that can be rates."""
-    return {str(name): float(rate) for name, rate in kept.items() if 0 < float(rate) < math.inf}
-
-
-def keep_best(file: Path, ceiling: Ceiling) -> Ceiling:
-    """Merge with what is kept and keep that; a reader sees the old file or the new, never half of one."""
-    best = merge(recall(file), ceiling)
-    with suppress(OSError):  # a folder that cannot be written costs the next run its head start, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".new", delete=False) as new:
-            json.dump({"flops": best.flops, "bandwidth": best.bandwidth}, new)
-        os.replace(new.name, file)
-    return best
