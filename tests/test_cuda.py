@@ -94,6 +94,11 @@ def test_no_meter_is_said_with_its_reason(answers, says):
     assert one.meter is None and says in one.no_meter
 
 
+def test_a_part_of_a_gpu_is_found_by_its_own_name():
+    nvml_of_a_part = Nvml(DeviceGetHandleByUUID=[NOT_SUPPORTED, "the part"], DeviceGetMigMode=(1, 1))
+    assert nvml.Gpu("12345678-0000", nvml_of_a_part).has("Mig")
+
+
 def test_a_lost_gpu_is_an_end_in_words():
     with pytest.raises(Unusable, match="GPU is lost"):
         gpu(DeviceGetHandleByUUID=LOST)
@@ -148,6 +153,19 @@ def test_this_process_is_none_of_the_others():
 def test_a_sample_counts_where_the_device_was_itself(clock, reasons, fit):
     one = cuda(DeviceGetClockInfo=clock, DeviceGetCurrentClocksEventReasons=reasons)
     assert one.fit() is fit
+
+
+def test_the_clock_is_given_time_to_rise_before_a_kernel_is_looked_at():
+    stream = Stream()
+    one = cuda(stream, DeviceGetClockInfo=[300, 900, 1800])
+    timer = one.timer(contender(stream, 1e-3), "cold")
+    assert timer.name == "events" and timer.sample() == pytest.approx(1e-3)
+    assert stream.host > 2 * 0.005
+
+
+def test_a_clock_that_never_rises_is_not_waited_for_for_long():
+    clock = iter([0.0, 0.5, 1.5])
+    cuda(DeviceGetClockInfo=300).rise(lambda: next(clock))
 
 
 def test_clocks_and_their_reasons_are_seen_over_all_samples():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ OWN = (90, 100, 103, 110, 120, 121)  # also have instructions that no later one 
 ROOM = 1 / 10  # of the memory, for the context, libraries' workspaces and the buffer that empties L2
 LOW = 0.75  # of the highest clock: below, and not for want of power, the device is not itself
 BUSY = 0.10  # share of the last moments: more, before anything was begun, is somebody else's work
+RISE, STEP = 1.0, 0.005  # seconds: the longest to wait for the clock, and between looks at it
 BURST = 0.05  # seconds of calls between two looks at the wall clock, in an energy window
 
 
@@ -50,6 +52,7 @@ class Cuda:
         self.memory = int(self._about.total_memory * (1 - ROOM))
         self.meter: Meter | None
         self.meter, self.no_meter = meter(self._gpu)
+        self._top = self._gpu.top_clock_mhz()
         self._clocks: list[float] = []
         self._reasons = 0
         if stream:
@@ -57,7 +60,7 @@ class Cuda:
 
     @cached_property
     def _stream(self) -> Stream:
-        return Stream(self.index, self._about.L2_cache_size, 1e6 * (self._gpu.top_clock_mhz() or 1000.0))
+        return Stream(self.index, self._about.L2_cache_size, 1e6 * (self._top or 1000.0))
 
     @property
     def flush_how(self) -> str:
@@ -72,7 +75,7 @@ class Cuda:
             "multiprocessors": about.multi_processor_count,
             "caches": {"L2": {"bytes": about.L2_cache_size}},
             "memory_gib": round(about.total_memory / 2**30),
-            "clock_mhz": gpu.top_clock_mhz(),
+            "clock_mhz": self._top,
             "power_limit_watts": gpu.power_limit(),
             "ecc": gpu.has("Ecc"),
             "mig": gpu.has("Mig"),
@@ -129,6 +132,7 @@ class Cuda:
 
     def timer(self, one: Contender, cache: str) -> Timer:
         """By marks, by a graph, or by the wall clock: see suite.cuda.timers."""
+        self.rise()
         return timers.choose(one, self._stream, cache == "cold", self._about.L2_cache_size, self.fit)
 
     def rotation(self, one: Contender) -> int:
@@ -153,9 +157,15 @@ class Cuda:
             self._clocks.append(clock)
         if named(reasons, DISTURBED):
             return False
-        top = self._gpu.top_clock_mhz()
         sustained = named(reasons & ~IDLE, SUSTAINED)  # the power limit, or clocks somebody set
-        return not clock or not top or clock >= LOW * top or bool(sustained)
+        return not clock or not self._top or clock >= LOW * self._top or bool(sustained)
+
+    def rise(self, now: Callable[[], float] = perf_counter) -> None:
+        """Keep it busy until its clock has risen, as far as it does so soon."""
+        end = now() + RISE
+        while not self.fit() and now() < end:
+            self._stream.hold(STEP)
+            self._stream.wait()
 
     def noise(self) -> Callable[[], Noise]:
         """Start watching: clocks and their reasons at each sample, and who else computes here."""

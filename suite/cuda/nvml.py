@@ -54,12 +54,19 @@ class Gpu:
         self.refused: dict[str, str] = {}  # question -> what the driver said instead of an answer
         try:
             nvml.nvmlInit()
-            self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+            self._handle = self._find(uuid)
         except nvml.NVMLError as failed:
             raise Unusable(
                 f"the driver does not find the GPU that CUDA calls {uuid[:13]}: {failed}. "
                 "See whether nvidia-smi lists it; a lost GPU wants a restart of the machine."
             ) from None
+
+    def _find(self, uuid: str) -> Any:
+        """CUDA tells the number alone; the driver's name for it says whether it is all of a GPU."""
+        try:
+            return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        except self._nvml.NVMLError:
+            return self._nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
     def _ask(self, question: str, *more: Any) -> Any:
         function = getattr(self._nvml, question, None)
