@@ -1,9 +1,13 @@
 """Which device is measured: the one that was named, or the first GPU; never another in silence."""
 
+import sys
+import types
+from contextlib import contextmanager
+
 import pytest
 import torch
 
-from suite import devices, selftest
+from suite import devices, profile, selftest
 from suite.cpu.device import Cpu
 from suite.registry import Unusable
 
@@ -98,3 +102,60 @@ def test_our_timer_agrees_with_torchs_on_a_cpu(monkeypatch):
     (one,) = selftest.comparisons(Cpu(1))
     assert one.timer == "host, hot" and one.other == "torch.utils.benchmark"
     assert 0.2 < one.ratio < 5
+
+
+class Known:
+    """A device whose timers always say the same."""
+
+    kind = "cuda"
+
+    def __init__(self, **seconds):
+        self.seconds = seconds
+
+    def place(self, operands):
+        return tuple(operands)
+
+    def timer(self, one, cache):
+        seconds = self.seconds[cache]
+        return type("Timer", (), {"name": "events", "sample": lambda self: seconds})()
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    monkeypatch.setattr(selftest, "SIZES", {"cuda": (4,)})
+    monkeypatch.setattr(selftest, "SECONDS", 0.001)
+
+
+def test_on_a_gpu_each_timer_is_compared_in_the_others_cache_state(monkeypatch, briefly):
+    module = types.ModuleType("triton")
+    module.testing = types.SimpleNamespace(
+        do_bench=lambda call, return_mode: 1.05, do_bench_cudagraph=lambda call, return_mode: 0.9
+    )
+    monkeypatch.setitem(sys.modules, "triton", module)
+    cold, hot = selftest.comparisons(Known(cold=1e-3, hot=1e-3))
+    assert (cold.other, cold.ratio) == ("triton do_bench", pytest.approx(1 / 1.05))
+    assert (hot.other, hot.beyond) == ("triton do_bench_cudagraph", pytest.approx(1e-4))
+
+
+def test_without_triton_the_comparison_says_so(monkeypatch, briefly):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for one in selftest.comparisons(Known(cold=1e-3, hot=1e-3)):
+        assert one.ratio is None and "triton" in one.why
+
+
+def test_a_profiler_sees_one_call_and_nothing_else(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(torch.cuda.profiler, "start", lambda: seen.append("start"))
+    monkeypatch.setattr(torch.cuda.profiler, "stop", lambda: seen.append("stop"))
+
+    @contextmanager
+    def within(name):
+        seen.append(f"in {name}")
+        yield
+        seen.append("out")
+
+    monkeypatch.setattr(torch.cuda.nvtx, "range", within)
+    device = types.SimpleNamespace(wait=lambda: seen.append("wait"))
+    profile.one_call(lambda: seen.append("call"), device, "a kernel on a case")
+    assert seen == [*["call"] * 3, "wait", "start", "in a kernel on a case", "call", "wait", "out", "stop"]
+    assert "a kernel on a case: one call profiled" in capsys.readouterr().out
