@@ -92,6 +92,7 @@ class Kernel:
     refuse: Callable[[Case, "Device"], Sequence[str]] | None
     ids: tuple[str, ...]  # papers it serves
     dense: bool  # a baseline: it multiplies the zeros too
+    execution: str  # "sparse", "dense", or "masked": dense, and the zeros put back in place
     live_order: str  # memory order of the live operand it wants: "rows" or "columns"
     extents: tuple[str, ...]
 
@@ -151,6 +152,7 @@ def kernel(
     refuse: Callable[[Case, "Device"], Sequence[str]] | None = None,
     ids: tuple[str, ...] = (),
     dense: bool = False,
+    execution: str = "",
     live_order: str = "rows",
     extents: tuple[str, ...] = ("smoke", "default", "full"),
     keep: bool = True,
@@ -175,6 +177,7 @@ def kernel(
             refuse=refuse,
             ids=ids,
             dense=dense,
+            execution=execution or ("dense" if dense else "sparse"),
             live_order=live_order,
             extents=extents,
         )

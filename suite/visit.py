@@ -341,7 +341,7 @@ def describe(
         "kernel_hash": kernel.hash,
         "dense": kernel.dense,
         "ids": list(kernel.ids),
-        "execution": "dense" if kernel.dense else "sparse",
+        "execution": kernel.execution,
         "visit": visit,
         "cache": cache,
         "threads": device.threads,

@@ -13,6 +13,7 @@ from suite.kernels.sparse_step import sparse_step_dense_mm as step
     on="cpu",
     dtypes=("float32",),
     dense=True,
+    execution="masked",
     refuse=step.refuse,
     live_order="columns",
     ids=("nerva",),

@@ -12,6 +12,7 @@ from suite.kernels.sparse_step import sparse_step_dense_mm as dense
     on="cpu",
     dtypes=("float32",),
     dense=True,
+    execution="masked",
     refuse=dense.refuse,
     live_order="columns",
     ids=("nerva",),
