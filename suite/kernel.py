@@ -28,6 +28,7 @@ from torch import Tensor
 
 from suite import native
 from suite.case import Case
+from suite.cuda import nvrtc
 from suite.pattern import Pattern
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 KERNELS: dict[str, "Kernel"] = {}
 
-SOURCES = (".cpp", ".cu")
-SHARED = ("suite.formats", "suite.kernels")  # layouts, and kernels that others are made of
+SOURCES = {".cpp": native.parts, ".cu": nvrtc.parts}  # native ones, and the files each is made of
+SHARED = ("suite.formats", "suite.kernels", "suite.cuda")  # layouts, and what kernels are made of
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,9 @@ def file_of(thing: Any) -> Path | None:
 def beside(file: Path) -> Iterator[bytes]:
     """A file, and the native source of the same stem with its headers."""
     yield file.read_bytes()
-    for one in (file.with_suffix(suffix) for suffix in SOURCES):
-        if one.is_file():
-            yield from (part.read_bytes() for part in native.parts(one))
+    for suffix, parts in SOURCES.items():
+        if (one := file.with_suffix(suffix)).is_file():
+            yield from (part.read_bytes() for part in parts(one))
 
 
 def text_of(function: Any) -> bytes:
