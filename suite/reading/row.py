@@ -9,7 +9,7 @@ from typing import Any
 
 from suite.device import Ceiling
 from suite.reading.about import command, identity
-from suite.reading.bound import limit_in
+from suite.reading.bound import limit_in, moved
 from suite.reading.statistics import Estimate, choosing, estimate, paired, reporting
 from suite.record import Result, Run
 
@@ -87,10 +87,8 @@ class Row:
     @property
     def joules_net(self) -> float | None:
         """Of one call, beyond what the device draws idle in the same time."""
-        windows = [line for line in self.energy if line.idle_watts is not None and line.seconds]
-        if self.joules is None or not windows:
-            return None
-        return self.joules - median(line.idle_watts * line.seconds[0] for line in windows)
+        idle = [line.idle_watts * line.seconds[0] for line in self.energy if line.idle_watts and line.seconds]
+        return self.joules - median(idle) if self.joules is not None and idle else None
 
     @property
     def energy_note(self) -> str:
@@ -145,10 +143,15 @@ def first_of(made: Estimate | None) -> float | None:
 
 def reach(row: Row, latency: Estimate | None, ceiling: Ceiling | None) -> dict[str, Any]:
     """The share of its bound a kernel reaches. Unknown where a closed library hides its bytes."""
-    found = limit_in(row.first, row.run, ceiling) if latency and ceiling else None
+    line = row.first
+    work = {
+        "flops": line.flops_executed if line.flops_executed is not None else line.flops_useful,
+        "moved": moved(line),
+    }
+    found = limit_in(line, row.run, ceiling) if latency and ceiling else None
     if latency is None or found is None:
-        return {"bound": None, "roofline": None, "above_bound": False}
-    return {
+        return work | {"bound": None, "roofline": None, "above_bound": False}
+    return work | {
         "bound": found.seconds,
         "roofline": found.seconds / latency.middle,
         "above_bound": found.seconds > latency.middle,
