@@ -30,6 +30,16 @@ class Question:
     allowed: Any
 
     @cached_property
+    def whole(self) -> "Question":
+        """What a dense kernel answers: the same, unless the op says otherwise."""
+        op = OPS[self.case.op]
+        return question(self.case, op.whole(self.case, self.operands)) if op.whole else self
+
+    def of(self, dense: bool) -> "Question":
+        """What such a kernel is asked."""
+        return self.whole if dense else self
+
+    @cached_property
     def twin(self) -> "Question":
         """The same fixed operands with other live ones: an answer kept from before is wrong here."""
         return Question(self.case, *OPS[self.case.op].twin(self.operands, self.expected, self.allowed))

@@ -47,6 +47,13 @@ SHAPES: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
         (600, 40, 3),
         (130, 130, 130),
     ),
+    ("h", "g", "n", "d", "b"): (
+        (2, 1, 128, 32, 32),
+        (1, 1, 16, 16, 16),
+        (3, 3, 96, 64, 32),
+        (4, 2, 128, 32, 16),
+        (2, 2, 256, 128, 64),
+    ),
     ("m", "k", "n", "steps"): (  # whole layers of k units
         (34, 17, 5, 3),
         (2, 1, 1, 2),
@@ -59,6 +66,7 @@ SHAPES: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
 PLAIN: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
     ("m", "k", "n"): ((64, 48, 17), (17, 33, 5), (64, 48, 1), (130, 70, 65), (60, 60, 9)),
     ("m", "k", "p"): ((64, 64, 64), (64, 48, 64), (17, 33, 5), (130, 70, 65), (60, 60, 60)),
+    ("h", "g", "n", "d", "b"): ((4, 2, 256, 32, 16), (2, 2, 64, 64, 16)),
     ("m", "k", "n", "steps"): ((64, 32, 17, 2), (34, 17, 5, 2), (120, 60, 9, 2)),
 }
 
@@ -108,17 +116,20 @@ def trials(op: str, dtype: str) -> tuple[Trial, ...]:
     def one(pattern: Pattern, shape: tuple[int, ...], twist: str = "") -> Trial:
         return Trial(Case(op, tuple(zip(sizes, shape, strict=True)), pattern, dtype), twist)
 
+    def matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+        return OPS[op].shape(one(Unstructured(0.5), shape).case)
+
     made = [one(Unstructured(s), shape) for shape in SHAPES[sizes] for s in SPARSITIES]
     made += [one(Unstructured(0.5), SHAPES[sizes][3], twist) for twist in TWISTS]
     for kind in PATTERNS.values():
-        for pattern in examples(kind, PLAIN[sizes]):
-            at = [shape for shape in PLAIN[sizes] if exists(pattern, *shape[:2])]
+        for pattern in examples(kind, [matrix(shape) for shape in PLAIN[sizes]]):
+            at = [shape for shape in PLAIN[sizes] if exists(pattern, *matrix(shape))]
             made += [one(pattern, shape) for shape in at]
             made += [one(pattern, shape, "signed zeros") for shape in at[:1]]
     return tuple(dict.fromkeys(made))
 
 
-def examples(kind: type[Pattern], shapes: Sequence[tuple[int, ...]]) -> Iterator[Pattern]:
+def examples(kind: type[Pattern], shapes: Sequence[tuple[int, int]]) -> Iterator[Pattern]:
     """A few patterns of a kind, at all sparsities if it has one; units by choice powers of two."""
     types = {f.name: f.type if isinstance(f.type, str) else f.type.__name__ for f in fields(kind)}  # pyright: ignore
     whole = [name for name, type in types.items() if type == "int"]
@@ -133,7 +144,7 @@ def examples(kind: type[Pattern], shapes: Sequence[tuple[int, ...]]) -> Iterator
         if len(found) == 2:
             break
         tried = made(units, [0.5] * len(real))
-        if units not in found and any(exists(tried, *shape[:2]) for shape in shapes):
+        if units not in found and any(exists(tried, *shape) for shape in shapes):
             found.append(units)
     for units, shares in product(found, product(SPARSITIES, repeat=len(real))):
         yield made(units, shares)
@@ -209,7 +220,7 @@ def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:
     try:
         if reasons := kernel.refusals(trial.case, device):
             return Verdict(trial, "refused", "; ".join(reasons))
-        asked, live = posed(trial), OPS[kernel.op].live
+        asked, live = posed(trial).of(kernel.dense), OPS[kernel.op].live
         names = OPS[kernel.op].operands
         shared = Intact({names[at]: one for at, one in enumerate(asked.operands) if at not in live})
         made = prepared(kernel, copies(kernel, asked, device))

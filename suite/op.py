@@ -26,7 +26,11 @@ class Op:
     """What is computed, its slow reference, what rounding may cost, and the least the work can cost.
 
     live: positions of the operands that change from call to call; the others are fixed and may be converted.
+    shape(case): of the sparse matrix; m x k unless the op has other sizes.
+    room(case): how many positions of it may hold a nonzero, of which its sparsity is the share that do not.
+    rules(case): why there is no case of these sizes; empty if there is.
     around(case, a): all operands: the sparse matrix, which is the first, and others drawn to go with it.
+    whole(case, operands): what dense kernels answer for, where that is not the same: nothing left out.
     reference(*operands): the answer in float64, or a tuple of several; indices among them are whole numbers.
     allowed(case, operands, expected): the largest error rounding explains, element by element.
     twin(operands, expected, allowed): other live operands with their answer and tolerance, at no cost.
@@ -50,6 +54,10 @@ class Op:
     useful: Callable[[Case, Operands], int]
     least_values: Callable[[Case, Operands], int]
     live_bytes: Callable[[Case, Operands], int]
+    shape: Callable[[Case], tuple[int, int]] = lambda case: (case["m"], case["k"])
+    room: Callable[[Case], int] | None = None
+    rules: Callable[[Case], list[str]] = lambda case: []
+    whole: Callable[[Case, Operands], Operands] | None = None
     answers: tuple[str, ...] = ()
     settle: Callable[[Any, Any], Any] = lambda answer, expected: answer
     about: str = ""
@@ -80,7 +88,14 @@ def faults(case: Case) -> list[str]:
         return [f"{op.name} has the sizes {', '.join(op.sizes)}; {', '.join(missing)} is missing"]
     if bad := [f"{name}={size}" for name, size in case.sizes if size < 1]:
         return [f"sizes are at least 1, got {', '.join(bad)}"]
-    return [] if case.data else case.pattern.faults(case["m"], case["k"])
+    if broken := op.rules(case):
+        return broken
+    return [] if case.data else case.pattern.faults(*op.shape(case))
+
+
+def sparsity(case: Case) -> float:
+    """The share of zeros that the pattern of a case asks for."""
+    return case.pattern.sparsity_of(*OPS[case.op].shape(case))
 
 
 def make_operands(case: Case) -> Operands:
@@ -92,7 +107,7 @@ def make_operands(case: Case) -> Operands:
 
 def weight(case: Case) -> Sparse:
     """The sparse matrix of a case: its data, or its pattern with values standard normal, never constant."""
-    shape = case["m"], case["k"]
+    shape = OPS[case.op].shape(case)
     if case.data:
         a = sources.load(case.data, case.torch_dtype, case.seed)
         a = replace(a, values=case.cast(a.values))

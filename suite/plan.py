@@ -12,7 +12,7 @@ from itertools import zip_longest
 from suite import sources
 from suite.case import DTYPES, Case, from_id
 from suite.kernel import KERNELS, Kernel
-from suite.op import faults
+from suite.op import faults, sparsity
 from suite.pattern import parse
 from suite.registry import Unusable, pick
 from suite.workload import WORKLOADS, Workload
@@ -39,7 +39,10 @@ def plan(
     matrices: Sequence[str] = (),
     cases: Sequence[str] = (),
 ) -> list[Item]:
-    """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are."""
+    """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are.
+
+    `kernels` are globs, with commas between them.
+    """
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
         label = chosen[0].name if workloads else ""
@@ -49,7 +52,12 @@ def plan(
         lists = [[(one.name, case) for case in cases_of(one, extent, axes or {}, matrices)] for one in chosen]
         lists = [coarse_to_fine(cases) for cases in lists]
         ordered = [one for row in zip_longest(*lists) for one in row if one]
-    able = [one for name, one in KERNELS.items() if fnmatch(name, kernels) and one.on == device_kind]
+    globs = kernels.split(",")
+    able = [
+        one
+        for name, one in KERNELS.items()
+        if one.on == device_kind and any(fnmatch(name, glob) for glob in globs)
+    ]
     if not able:
         there = ", ".join(sorted(name for name, one in KERNELS.items() if one.on == device_kind))
         raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
@@ -99,7 +107,9 @@ def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case
     Where the other operand is sparse too, its p columns are as many as the matrix has rows: a square matrix
     meets itself, any other its transpose.
     """
-    shapes = [case.with_sizes(m=0, k=0, p=0) for case in cases if case.dtype == "float32"]
+    shapes = [
+        case.with_sizes(m=0, k=0, p=0) for case in cases if case.dtype == "float32" and "m" in case.extent
+    ]
     for text in matrices:
         data = sources.add(text)
         m, k = sources.shape(data)
@@ -191,6 +201,5 @@ def rank(case: Case) -> int:
     """How early on its line a case comes: the nearest of the first points, else after them."""
     if case.data:
         return 0
-    sparsity = case.pattern.sparsity_of(case["m"], case["k"])
-    near = [at for at, first in enumerate(FIRST) if abs(first - sparsity) < 0.015]
+    near = [at for at, first in enumerate(FIRST) if abs(first - sparsity(case)) < 0.015]
     return near[0] if near else len(FIRST)

@@ -22,7 +22,7 @@ from suite.kernel import KERNELS
 from suite.plan import Item
 from suite.record import SCHEMA, Any_Line, Result, Run, read
 from suite.registry import Unusable
-from suite.visit import describe
+from suite.stated import describe
 from suite.winners import winners
 from suite.workload import WORKLOADS
 

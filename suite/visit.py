@@ -4,59 +4,28 @@ import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from suite.case import Case
 from suite.check import Question, Wrong, check, poison, question
-from suite.claims import Claims, claims, faults
+from suite.claims import claims, faults
 from suite.device import Device, Noise
-from suite.energy import Energy, meter_calls
+from suite.energy import meter_calls
+from suite.entry import Entry, failure
 from suite.held import size
 from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused, prepared
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
-from suite.record import Outcome, Result, four_digits
-from suite.registry import Unusable
-from suite.sparse import Sparse, structure
+from suite.record import Result
+from suite.stated import describe, ledger
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
 
 Beat = Callable[[str, str], None]  # kernel ("" for none), stage: says that this process is alive, and where
 
 NOT_CHOSEN = "not chosen: energy is metered for the best dense and the best sparse kernel of a group"
-
-STARVED = ("not enough memory", "can't allocate memory", "alloc_cpu", "bad allocation")  # as torch words it
-
-
-@dataclass
-class Entry:
-    """A kernel in this visit, and what became of it."""
-
-    kernel: Kernel
-    made: Prepared | None = None
-    live: tuple[Any, ...] = ()  # its own copies: what it does to them is its own loss
-    contender: Contender | None = None
-    claims: Claims | None = None
-    outcome: Outcome = "ok"
-    note: str = ""
-    error: float | None = None
-    setup: float | None = None
-    compile: float | None = None
-    peak: int | None = None
-    recent: float = 0.0
-    energy: Energy | None = None
-    energy_note: str = ""
-
-    def end(self, outcome: Outcome, note: str) -> None:
-        """Let go of everything it holds; what is left is a line."""
-        self.outcome, self.note = outcome, note[:500]
-        self.made = self.contender = None
-        self.live = ()
 
 
 @dataclass
@@ -99,7 +68,8 @@ class Visit:
         """Refuse what the device cannot hold: the operands, and for a dense kernel its zeros too."""
         case, needed = asked.case, size(asked.operands)
         if one.kernel.dense:
-            needed += case["m"] * case["k"] * case.torch_dtype.itemsize
+            m, k = OPS[case.op].shape(case)
+            needed += m * k * case.torch_dtype.itemsize
         if needed > self.device.memory:
             raise Refused(
                 f"needs {needed / 2**30:.1f} GiB for its operands; "
@@ -148,7 +118,7 @@ class Visit:
 
     def prepare(self, one: Entry, asked: Question) -> None:
         """Prepare and call twice: the first compiles and pages in, the second is what conversion costs."""
-        kernel, op = one.kernel, OPS[asked.case.op]
+        kernel, op, asked = one.kernel, OPS[asked.case.op], asked.of(one.kernel.dense)
         own = tuple(each.clone() if at in op.live else each for at, each in enumerate(asked.operands))
         operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)
@@ -218,7 +188,7 @@ class Visit:
         if one.made is None:
             return
         self.beat(one.kernel.name, "timing")
-        contender = self.contend(one, one.made, one.live, asked)
+        contender = self.contend(one, one.made, one.live, asked.of(one.kernel.dense))
         contender.timer = self.device.timer(contender, self.cache)
         one.contender = contender
 
@@ -228,7 +198,7 @@ class Visit:
         if meter is None or one.made is None:
             return
         self.beat(one.kernel.name, "metering")
-        first = self.contend(one, one.made, one.live, asked)
+        first = self.contend(one, one.made, one.live, asked.of(one.kernel.dense))
         turns = [first]
         while first.again and len(turns) < self.device.rotation(first):
             turns.append(first.again())
@@ -247,6 +217,7 @@ class Visit:
         """The last timed answer, then other numbers in the same memory: a kept answer shows itself."""
         if one.made is None:
             return
+        asked = asked.of(one.kernel.dense)
         self.beat(one.kernel.name, "checking again")
         if one.contender:
             check(one.contender.answer, asked)
@@ -263,41 +234,6 @@ class Visit:
 
     def line(self, one: Entry, workload: str, case: Case, facts: dict[str, Any], noise: Noise) -> Result:
         """What became of a kernel, as a line."""
-        measured: dict[str, Any] = {}
-        if one.outcome == "ok" and one.claims:
-            measured = {
-                "error": four_digits(one.error or 0.0),
-                "setup_seconds": one.setup and four_digits(one.setup),
-                "compile_seconds": four_digits(one.compile or 0.0),
-                "peak_bytes": one.peak,
-                "flops_executed": one.claims.executed,
-                "bytes_values": one.claims.values,
-                "bytes_metadata": one.claims.metadata,
-                "algorithm": one.claims.algorithm,
-                "executed_pattern": one.claims.executed_pattern,
-                "foreign": noise.foreign,
-                "steal": noise.steal,
-                "clock_mhz": noise.clock_mhz,
-                "throttle": noise.throttle,
-            }
-        if contender := one.contender:
-            measured |= {
-                "seconds": [four_digits(second) for second in contender.seconds],
-                "calls": len(contender.seconds),
-                "discarded": contender.discarded,
-                "timer": contender.timer and contender.timer.name,
-                "stopped": contender.stopped,
-            }
-        if energy := one.energy:
-            measured |= {
-                "seconds": [four_digits(energy.seconds)],
-                "calls": energy.calls,
-                "timer": "window",
-                "joules_counter": energy.counter and four_digits(energy.counter),
-                "joules_integral": energy.integral and four_digits(energy.integral),
-                "idle_watts": energy.idle_watts and four_digits(energy.idle_watts),
-                "energy_source": self.device.meter and self.device.meter.source,
-            }
         outcome, note = one.outcome, one.note
         if self.metered and outcome == "ok" and not one.energy:
             outcome, note = "refused", one.energy_note or self.device.no_meter
@@ -308,7 +244,7 @@ class Visit:
             note=note,
             energy_note=one.energy_note or (None if one.energy else self.energy_note),
             **facts,
-            **measured,
+            **one.measured(noise, self.device.meter.source if self.device.meter else None),
         )
 
     @property
@@ -322,53 +258,10 @@ class Visit:
         return NOT_CHOSEN if self.device.meter else self.device.no_meter
 
 
-def describe(
-    workload: str, case: Case, kernel: Kernel, device: Device, visit: int, cache: str
-) -> dict[str, Any]:
-    """What a line says whatever became of the kernel."""
-    return {
-        "device": device.key,
-        "workload": workload,
-        "op": case.op,
-        "case": str(case),
-        "sizes": dict(case.sizes),
-        "pattern": str(case.pattern),
-        "dtype": case.dtype,
-        "seed": case.seed,
-        "data": case.data,
-        "phase": case.regime,
-        "kernel": kernel.name,
-        "kernel_hash": kernel.hash,
-        "dense": kernel.dense,
-        "ids": list(kernel.ids),
-        "execution": kernel.execution,
-        "visit": visit,
-        "cache": cache,
-        "threads": device.threads,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 def shared(asked: Question) -> dict[str, Any]:
     """The fixed operands by name: all kernels of a case work on the same ones."""
     op = OPS[asked.case.op]
     return {name: asked.operands[at] for at, name in enumerate(op.operands) if at not in op.live}
-
-
-def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
-    """What every line of a case states: sparsity counted on the operand, its structure, FLOPs and bytes."""
-    op = OPS[case.op]
-    sparse = next((one for one in operands if isinstance(one, Sparse)), None)
-    rounded = (
-        {name: value and four_digits(value) for name, value in structure(sparse).items()} if sparse else {}
-    )
-    return {
-        "sparsity": sparse and float(f"{sparse.sparsity:.8g}"),
-        "structure": rounded,
-        "flops_nominal": op.nominal(case, operands),
-        "flops_useful": op.useful(case, operands),
-        "bytes_live": op.live_bytes(case, operands),
-    }
 
 
 def answers(answer: Any, asked: Question) -> bool:
@@ -378,16 +271,3 @@ def answers(answer: Any, asked: Question) -> bool:
     except Wrong:
         return False
     return True
-
-
-def failure(failed: BaseException) -> tuple[Outcome, str]:
-    """The outcome that an exception means, and the sentence for the line."""
-    says = f"{type(failed).__name__}: {failed}".strip().partition("\n")[0]
-    if isinstance(failed, Wrong):
-        return "wrong", str(failed)
-    if isinstance(failed, Refused | Unusable):
-        return "refused", str(failed)
-    starved = isinstance(failed, MemoryError | torch.OutOfMemoryError)
-    if starved or any(words in says for words in STARVED):
-        return "memory", says
-    return "broken", says

@@ -1,0 +1,216 @@
+"""attention: softmax(Q K^T / sqrt(d)) V over some pairs of (query block, key block), for each head.
+
+Two ops of one contract: each query sees every key of its blocks, or (causal) those up to itself. There are h
+query heads and g heads of keys and values, which h / g query heads share; n tokens; d numbers a head; b
+tokens a block. The mask is a matrix of blocks: its rows are the query blocks, head after head, its columns
+the key blocks. What it leaves out is no part of the answer, and a query that sees no key answers 0. A causal
+mask always has its diagonal.
+
+Dense kernels answer for a mask that leaves out nothing: attention in full is what a sparse one saves.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.case import Case
+from suite.op import Op, Operands, generator, register
+from suite.rounding import ROUNDING
+from suite.sparse import Sparse, from_positions
+
+
+def blocks(case: Case) -> int:
+    """Of a sequence."""
+    return case["n"] // case["b"]
+
+
+def shape(case: Case) -> tuple[int, int]:
+    """Of the mask, in blocks."""
+    return case["h"] * blocks(case), blocks(case)
+
+
+def rules(case: Case) -> list[str]:
+    """Why there are no such heads or blocks."""
+    said = []
+    if case["n"] % case["b"]:
+        said.append(f"n={case['n']} is not in whole blocks of b={case['b']}")
+    if case["h"] % case["g"]:
+        said.append(f"h={case['h']} heads cannot share g={case['g']} alike")
+    return said
+
+
+def drawn(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V standard normal: no block is more worth attending to than another."""
+    source = generator(case, 1)
+    heads = (case["h"], case["g"], case["g"])
+    q, k, v = (case.cast(torch.randn(each, case["n"], case["d"], generator=source)) for each in heads)
+    return q, k, v
+
+
+def around(case: Case, a: Sparse) -> Operands:
+    """The mask as it is."""
+    return a, *drawn(case)
+
+
+def around_causal(case: Case, a: Sparse) -> Operands:
+    """The mask without what lies after a query's block, and with that block itself."""
+    across = blocks(case)
+    rows = np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy())
+    columns = a.columns.numpy()
+    before = columns < rows % across
+    every = np.arange(a.shape[0])
+    return masked(
+        case,
+        np.concatenate((rows[before], every)),
+        np.concatenate((columns[before], every % across)),
+        a,
+    )
+
+
+def masked(case: Case, rows: np.ndarray, columns: np.ndarray, like: Sparse) -> Operands:
+    """A mask of these blocks, with the queries, keys and values of the case."""
+    order = np.lexsort((columns, rows))
+    starts = np.searchsorted(rows[order], np.arange(like.shape[0] + 1))
+    values = torch.ones(len(rows), dtype=like.dtype)
+    return from_positions(starts, columns[order], values, like.shape, like.pattern), *drawn(case)
+
+
+def whole(case: Case, operands: Operands) -> Operands:
+    """Every block kept."""
+    a, *live = operands
+    m, k = a.shape
+    full = from_positions(
+        np.arange(m + 1) * k, np.tile(np.arange(k), m), torch.ones(m * k, dtype=a.dtype), a.shape, a.pattern
+    )
+    return full.to(a.values.device), *live
+
+
+def whole_causal(case: Case, operands: Operands) -> Operands:
+    """Every block kept, up to the query's own."""
+    a, *live = operands
+    full, *_ = whole(case, operands)
+    rows = np.repeat(np.arange(a.shape[0]), a.shape[1])
+    columns = full.columns.cpu().numpy()
+    kept = columns <= rows % a.shape[1]
+    starts = np.searchsorted(rows[kept], np.arange(a.shape[0] + 1))
+    mask = from_positions(starts, columns[kept], torch.ones(int(kept.sum())), a.shape, a.pattern)
+    return mask.to(a.values.device), *live
+
+
+def attended(
+    a: Sparse, q: Tensor, k: Tensor, v: Tensor, causal: bool
+) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
+    """(head, queries, scores, values, who sees what) of each query block that keeps any key.
+
+    scores: float or lower, of the kept keys, in the dtype of q, before the softmax and scaled.
+    """
+    heads, n, d = q.shape
+    size = n // a.shape[1]
+    starts, columns = a.starts.tolist(), a.columns.long()
+    inside = torch.arange(size, device=q.device)
+    for row in range(a.shape[0]):
+        kept = columns[starts[row] : starts[row + 1]]
+        if not len(kept):
+            continue
+        head, block = divmod(row, a.shape[1])
+        shared = head * len(k) // heads
+        keys = (kept[:, None] * size + inside).flatten()
+        queries = slice(block * size, (block + 1) * size)
+        scores = q[head, queries] @ k[shared, keys].t() / sqrt(d)
+        seen = (
+            keys <= queries.start + inside[:, None] if causal else torch.ones_like(scores, dtype=torch.bool)
+        )
+        yield head, queries, scores, v[shared, keys], seen
+
+
+def answer(a: Sparse, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """In the dtype of the operands, with a rounding after every step, as eager code has it."""
+    out = torch.zeros_like(q)
+    for head, queries, scores, values, seen in attended(a, q, k, v, causal):
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        out[head, queries] = weights @ values
+    return out
+
+
+def reference(causal: bool) -> Callable[..., Tensor]:
+    """In float64, block by block."""
+
+    def exact(a: Sparse, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return answer(a, q.double(), k.double(), v.double(), causal).cpu()
+
+    return exact
+
+
+def allowed(causal: bool) -> Callable[..., Tensor]:
+    """One rounding of the answer, and twice the largest error that eager code of the same dtype makes."""
+
+    def most(case: Case, operands: Operands, expected: Tensor) -> Tensor:
+        a, q, k, v = (one.to("cpu") for one in operands)
+        eager = answer(a, q, k, v, causal)
+        error = (eager.double() - expected).abs().max()
+        return ROUNDING[case.torch_dtype] * expected.abs() + 2 * error + torch.finfo(case.torch_dtype).tiny
+
+    return most
+
+
+def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
+    """All with the numbers of a head reversed, V times -1/2 as well: the scores stay, exactly."""
+    a, q, k, v = operands
+    live = q.flip(-1), k.flip(-1), (v * -0.5).flip(-1)
+    return (a, *live), (expected * -0.5).flip(-1), allowed.flip(-1)
+
+
+def room(case: Case) -> int:
+    """Pairs of blocks that a causal mask may have."""
+    return case["h"] * blocks(case) * (blocks(case) + 1) // 2
+
+
+def useful_causal(case: Case, operands: Operands) -> int:
+    """Of a diagonal block, half."""
+    a, size = operands[0], case["b"]
+    diagonal = a.shape[0]
+    pairs = (a.nonzeros - diagonal) * size * size + diagonal * size * (size + 1) // 2
+    return 4 * case["d"] * pairs
+
+
+ATTENTION = register(
+    Op(
+        name="attention",
+        operands=("a", "q", "k", "v"),
+        live=(1, 2, 3),
+        sizes=("h", "g", "n", "d", "b"),
+        shape=shape,
+        rules=rules,
+        around=around,
+        whole=whole,
+        reference=reference(causal=False),
+        allowed=allowed(causal=False),
+        twin=twin,
+        nominal=lambda case, _: 4 * case["h"] * case["n"] ** 2 * case["d"],
+        useful=lambda case, operands: 4 * operands[0].nonzeros * case["b"] ** 2 * case["d"],
+        least_values=lambda case, operands: 0,
+        live_bytes=lambda case, operands: (
+            2 * (case["h"] + case["g"]) * case["n"] * case["d"] * case.torch_dtype.itemsize
+        ),
+        about="attention",
+    )
+)
+
+ATTENTION_CAUSAL = register(
+    replace(
+        ATTENTION,
+        name="attention_causal",
+        around=around_causal,
+        whole=whole_causal,
+        reference=reference(causal=True),
+        allowed=allowed(causal=True),
+        nominal=lambda case, _: 2 * case["h"] * case["n"] * (case["n"] + 1) * case["d"],
+        useful=useful_causal,
+        room=room,
+        about="causal attention",
+    )
+)

@@ -1,0 +1,59 @@
+"""Stated: what a line says whatever became of the kernel, and what all lines of a case say alike."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from suite.case import Case
+from suite.device import Device
+from suite.kernel import Kernel
+from suite.op import OPS, Op
+from suite.record import four_digits
+from suite.sparse import Sparse, structure
+
+
+def describe(
+    workload: str, case: Case, kernel: Kernel, device: Device, visit: int, cache: str
+) -> dict[str, Any]:
+    """What a line says whatever became of the kernel."""
+    return {
+        "device": device.key,
+        "workload": workload,
+        "op": case.op,
+        "case": str(case),
+        "sizes": dict(case.sizes),
+        "pattern": str(case.pattern),
+        "dtype": case.dtype,
+        "seed": case.seed,
+        "data": case.data,
+        "phase": case.regime,
+        "kernel": kernel.name,
+        "kernel_hash": kernel.hash,
+        "dense": kernel.dense,
+        "ids": list(kernel.ids),
+        "execution": kernel.execution,
+        "visit": visit,
+        "cache": cache,
+        "threads": device.threads,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
+    """What every line of a case states: sparsity counted on the operand, its structure, FLOPs and bytes."""
+    op = OPS[case.op]
+    sparse = next((one for one in operands if isinstance(one, Sparse)), None)
+    rounded = (
+        {name: value and four_digits(value) for name, value in structure(sparse).items()} if sparse else {}
+    )
+    return {
+        "sparsity": sparse and float(f"{achieved(op, case, sparse):.8g}"),
+        "structure": rounded,
+        "flops_nominal": op.nominal(case, operands),
+        "flops_useful": op.useful(case, operands),
+        "bytes_live": op.live_bytes(case, operands),
+    }
+
+
+def achieved(op: Op, case: Case, sparse: Sparse) -> float:
+    """The share of the positions that could hold a nonzero and do not."""
+    return 1 - sparse.nonzeros / op.room(case) if op.room else sparse.sparsity
