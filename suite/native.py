@@ -93,15 +93,16 @@ def _passed(one: Any) -> Any:
     return ctypes.c_int64(one) if isinstance(one, int) else one
 
 
-def parts(source: Path) -> list[Path]:
-    """The source and the headers of the project in it, at any depth: what is included in quotes and found.
+def parts(source: Path, shared: Path | None = None) -> list[Path]:
+    """The source and the headers of the project in it, at any depth: what is included in quotes and found,
+    beside what includes it or in the folder that sources share (HEADERS).
 
     Whether one that is not found is missed is for the compiler to say.
     """
     found = [source]
     for one in found:
         for name in INCLUDE.findall(one.read_text("utf-8", "replace")):
-            places = ((folder / name).resolve() for folder in (one.parent, HEADERS))
+            places = ((folder / name).resolve() for folder in (one.parent, shared or HEADERS))
             header = next((at for at in places if at.is_file()), None)
             if header and header not in found:
                 found.append(header)

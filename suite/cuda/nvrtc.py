@@ -1,7 +1,8 @@
 """NVRTC: CUDA C++ beside a kernel, compiled without a driver and kept; CuPy loads it.
 
-A cubin is made for one architecture. It goes by a hash of the source, of the headers beside it, the options
-and the compiler's version, so that it is made once, on whatever machine, and a changed source is another.
+A cubin is made for one architecture. It goes by a hash of the source, of the headers beside it or from
+HEADERS, the options and the compiler's version, so that it is made once, on whatever machine, and a changed
+source is another.
 """
 
 import hashlib
@@ -17,11 +18,12 @@ from typing import Any
 
 import torch
 
+from suite import native
 from suite.cache import folder as cache_folder
 
 OPTIONS = ("--std=c++17",)
+HEADERS = Path(__file__).parent  # what sources share
 SAID = 12  # lines of the compiler's last words that an error repeats
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
 class BuildFailed(RuntimeError):
@@ -65,7 +67,7 @@ def cubin(source: Path, architecture: str, *options: str) -> Path:
 
 
 def compiled(source: Path, flags: Sequence[str]) -> bytes:
-    """What the compiler makes of a source and the headers beside it."""
+    """What the compiler makes of a source and its headers."""
     nvrtc, program = library(), c_void_p()
     headers = [each for each in parts(source) if each != source]
     nvrtc.nvrtcCreateProgram(
@@ -133,22 +135,16 @@ def _library() -> CDLL | None:
 
 
 def parts(source: Path) -> list[Path]:
-    """The source and, transitively, the headers beside it that it includes."""
-    found, waiting = [], [source]
-    while waiting:
-        file = waiting.pop()
-        if file in found:
-            continue
-        found.append(file)
-        named = [file.parent / name for name in INCLUDE.findall(file.read_text())]
-        waiting += [each for each in named if each.is_file()]
-    return found
+    """The source and, at any depth, the headers that it includes, from beside it or from HEADERS."""
+    return native.parts(source, HEADERS)
 
 
 @cache
 def includes() -> tuple[Path, ...]:
-    """Folders of CUDA's own headers: in wheels beside us, or in a toolkit."""
-    return tuple(dict.fromkeys(each.resolve() for each in candidates() if (each / "cuda_fp16.h").is_file()))
+    """Folders of CUDA's own headers, those that came with the compiler first."""
+    found = [each.resolve() for each in candidates() if (each / "cuda_fp16.h").is_file()]
+    home = Path(library()._name).resolve().parent.parent
+    return tuple(sorted(dict.fromkeys(found), key=lambda each: each.parent != home))
 
 
 def candidates() -> Iterator[Path]:

@@ -1,0 +1,1 @@
+// Nothing: the emulation has its own.
