@@ -106,24 +106,24 @@ void multiply(const Bitmap& a, std::int64_t strip, const Tokens& tokens, std::in
   alignas(64) bfloat16 buffer[STRIPS][2][ROWS * COLUMNS];  // two, for one is still being loaded
   Reader reader[STRIPS];
   each<STRIPS>([&](auto s) { reader[s].open(a, strip + s); });
-  each<STRIPS * TILES>([](auto tile) { zero<tile>(); });
+  each<STRIPS * TILES>([](auto tile) { zero_tile<tile>(); });
   for (std::int64_t step = 0; step < a.steps(); ++step) {
     const bfloat16* left = packed + (panel * a.steps() + step) * tokens.padded() * COLUMNS;
     each<STRIPS>([&](auto s) {
       constexpr int STRIP = s, RIGHT = SUMS + 2 + STRIP % 2;
       bfloat16* spare = buffer[STRIP][step & 1];
       reader[STRIP].next(spare);
-      load<RIGHT>(spare);
+      load_tile<RIGHT>(spare);
       each<TILES>([&](auto t) {
         constexpr int TILE = t, LEFT = SUMS + TILE % 2;
-        if (STRIP == 0) load<LEFT>(left + TILE * tokens.rows * COLUMNS);
-        dot<STRIP * TILES + TILE, LEFT, RIGHT>();
+        if (STRIP == 0) load_tile<LEFT>(left + TILE * tokens.rows * COLUMNS);
+        dot_tiles<STRIP * TILES + TILE, LEFT, RIGHT>();
       });
     });
   }
   each<STRIPS * TILES>([&](auto tile) {
     alignas(64) float sums[ROWS * ROWS];
-    store<tile>(sums);
+    store_tile<tile>(sums);
     put(sums, tokens, panel, tile % TILES, strip + tile / TILES, out, a.m);
   });
 }

@@ -35,23 +35,23 @@ struct Sums {
 template <int R, int V>
 void add_blocks(const Pair* a, std::int64_t below, const std::int32_t* columns, std::int64_t count,
                 std::int64_t width, const Pair* b, std::int64_t beside, Sums sums) {
-  each<R * V>([&](auto at) { load<at>(sums.first + at / V * sums.tile + at % V * sums.panel); });
+  each<R * V>([&](auto at) { load_tile<at>(sums.first + at / V * sums.tile + at % V * sums.panel); });
   for (std::int64_t block = 0; block < count; ++block)
     for (std::int64_t unit = 0; unit < width; unit += SIDE) {
       const std::int64_t row = columns[block] + unit;
       each<R>([&](auto r) {
         const Pair* left = a + r * below;
         for (int line = 0; line < AREA; line += SIDE) __builtin_prefetch(left + AHEAD + line);
-        load<4 + r>(left);
+        load_tile<4 + r>(left);
       });
       each<V>([&](auto v) {
         constexpr int PANEL = v, RIGHT = 6 + PANEL % 2;
-        load<RIGHT>(b + PANEL * beside + row * SIDE);
-        each<R>([&](auto r) { dot<r * V + PANEL, 4 + r, RIGHT>(); });
+        load_tile<RIGHT>(b + PANEL * beside + row * SIDE);
+        each<R>([&](auto r) { dot_tiles<r * V + PANEL, 4 + r, RIGHT>(); });
       });
       a += AREA;
     }
-  each<R * V>([&](auto at) { store<at>(sums.first + at / V * sums.tile + at % V * sums.panel); });
+  each<R * V>([&](auto at) { store_tile<at>(sums.first + at / V * sums.tile + at % V * sums.panel); });
 }
 
 // Units of one row that are in no block.

@@ -48,23 +48,23 @@ inline void configure(const Shapes& shapes) { emulated.shapes = shapes; }
 inline void release() {}
 
 template <int TILE>
-inline void zero() {
+inline void zero_tile() {
   std::memset(emulated.data[TILE], 0, sizeof emulated.data[TILE]);
 }
 
 template <int TILE>
-inline void load(const void* from) {
+inline void load_tile(const void* from) {
   std::memcpy(emulated.data[TILE], from, std::size_t(emulated.shapes.rows[TILE]) * TILE_BYTES);
 }
 
 template <int TILE>
-inline void store(void* to) {
+inline void store_tile(void* to) {
   std::memcpy(to, emulated.data[TILE], std::size_t(emulated.shapes.rows[TILE]) * TILE_BYTES);
 }
 
 // Of each row of the left tile with each column of the right one: products of pairs, summed in 32 bits.
 template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
+inline void dot_tiles() {
   constexpr int SUMS = TILE_BYTES / sizeof(float), NUMBERS = TILE_BYTES / sizeof(bfloat16);
   const auto left = reinterpret_cast<const bfloat16(*)[NUMBERS]>(emulated.data[LEFT]);
   const auto right = reinterpret_cast<const bfloat16(*)[NUMBERS]>(emulated.data[RIGHT]);
@@ -88,24 +88,24 @@ inline void configure(const Shapes& shapes) { asm volatile("ldtilecfg %0" ::"m"(
 inline void release() { asm volatile("tilerelease"); }
 
 template <int TILE>
-inline void zero() {
+inline void zero_tile() {
   asm volatile("tilezero %%tmm%c0" ::"i"(TILE));
 }
 
 template <int TILE>
-inline void load(const void* from) {
+inline void load_tile(const void* from) {
   const std::int64_t apart = TILE_BYTES;
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(apart), "i"(TILE) : "memory");
 }
 
 template <int TILE>
-inline void store(void* to) {
+inline void store_tile(void* to) {
   const std::int64_t apart = TILE_BYTES;
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(apart), "i"(TILE) : "memory");
 }
 
 template <int SUM, int LEFT, int RIGHT>
-inline void dot() {
+inline void dot_tiles() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUM), "i"(LEFT), "i"(RIGHT));
 }
 
