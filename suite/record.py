@@ -1,22 +1,43 @@
 """Record: the lines of a results file, and nothing that can be derived from them.
 
 The first line is a Run; every other is a Result or a Score (and a Ceilings line where a process measured the
-device again). `null` is "not measured". Times are in seconds, energy in joules, sizes in bytes.
+device again). `null` is "not measured". Times are in seconds, energy in joules, sizes in bytes. A file may be
+a stranger's: its types (suite/harmless.py) admit what no page can be harmed by, and nothing else.
 """
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from suite import harmless
+from suite.harmless import (
+    Calls,
+    Count,
+    Data,
+    Id,
+    Moment,
+    Number,
+    Phrase,
+    Rate,
+    Sentence,
+    Share,
+    Size,
+    Small,
+    Version,
+    Word,
+)
 from suite.registry import Unusable
 
 SCHEMA = 1
 
 Outcome = Literal["ok", "refused", "wrong", "broken", "timeout", "memory"]
+
+# What kernels, compilers and drivers may have written into a Result.
+SENTENCES = ("note", "algorithm", "executed_pattern", "throttle", "energy_source", "energy_note")
 
 
 class Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -27,14 +48,14 @@ class Run(Line, tag="run"):
     """The first line: what was measured where, with what. No host, user, path or serial number."""
 
     schema: int
-    version: str
-    started: str
-    commit: str | None = None
-    workloads: dict[str, int] = {}  # name -> version of its case set
-    planned: int | None = None  # pairs of kernel and case that a complete run has
-    elsewhere: dict[str, int] = {}  # kind of device -> how many kernels there are for it, not run here
-    devices: dict[str, dict[str, Any]] = {}  # key -> kind, name and what its fingerprint holds
-    libraries: dict[str, str] = {}
+    version: Version
+    started: Moment
+    commit: Version | None = None
+    workloads: dict[Word, Count] = {}  # name -> version of its case set
+    planned: Count | None = None  # pairs of kernel and case that a complete run has
+    elsewhere: dict[Word, Count] = {}  # kind of device -> how many kernels there are for it, not run here
+    devices: dict[Word, dict[str, Any]] = {}  # key -> kind, name and what its fingerprint holds
+    libraries: dict[Word, Version] = {}
     plugins: list[dict[str, Any]] = []
     options: dict[str, Any] = {}
 
@@ -45,68 +66,75 @@ class Ceilings(Line, tag="ceilings"):
     flops: dtype -> FLOP/s. bandwidth: level -> byte/s read ("L1", "L2", "L3", "memory").
     """
 
-    device: str
-    flops: dict[str, float]
-    bandwidth: dict[str, float]
-    started: str
+    device: Word
+    flops: dict[Phrase, Rate]
+    bandwidth: dict[Word, Rate]
+    started: Moment
 
 
 class Result(Line, tag="result"):
     """What came of one kernel on one case on one device in one visit."""
 
-    device: str
-    workload: str
-    op: str
-    case: str
-    sizes: dict[str, int]
-    pattern: str
-    dtype: str
-    seed: int
-    kernel: str
-    kernel_hash: str
+    device: Word
+    workload: Word
+    op: Word
+    case: Id
+    sizes: dict[Word, Size]
+    pattern: Phrase
+    dtype: Word
+    seed: Count
+    kernel: Word
+    kernel_hash: Word
     outcome: Outcome
-    visit: int
-    threads: int
-    started: str
+    visit: Small
+    threads: Small
+    started: Moment
     cache: Literal["cold", "hot", "rotating"] = "cold"
-    executed_pattern: str | None = None
-    sparsity: float | None = None  # counted on the operand
-    structure: dict[str, float | None] = {}
-    data: str = ""
+    executed_pattern: Sentence | None = None
+    sparsity: Share | None = None  # counted on the operand
+    structure: dict[Word, Number | None] = {}
+    data: Data = ""
     scope: Literal["kernel", "layer", "step", "end_to_end"] = "kernel"
-    phase: str | None = None  # the regime: decode, small batch, prefill
+    phase: Phrase | None = None  # the regime: decode, small batch, prefill
     dense: bool = False  # a baseline kernel
-    ids: list[str] = []
-    selector: str | None = None
-    algorithm: str | None = None
+    ids: list[Sentence] = []
+    selector: Word | None = None
+    algorithm: Sentence | None = None
     execution: Literal["sparse", "dense", "masked", "simulated"] = "sparse"
-    note: str = ""  # why, unless ok
-    error: float | None = None  # the fraction of the tolerance used
+    note: Sentence = ""  # why, unless ok
+    error: Number | None = None  # the fraction of the tolerance used
     seconds: list[float] = []
-    calls: int = 0  # how many samples there were; `seconds` keeps at most 1,000 of them
-    discarded: int = 0  # samples that did not count: the device was slowed, or its clock had not risen
-    timer: str | None = None  # "host", "events", "graph"; "window" of energy
+    calls: Calls = 0  # how many samples there were; `seconds` keeps at most 1,000 of them
+    discarded: Count = 0  # samples that did not count: the device was slowed, or its clock had not risen
+    timer: Word | None = None  # "host", "events", "graph"; "window" of energy
     stopped: Literal["precise", "cap"] | None = None
-    foreign: float | None = None  # share of the pinned cores' time that others took
-    steal: float | None = None
-    clock_mhz: float | None = None
-    throttle: str | None = None
-    setup_seconds: float | None = None
-    compile_seconds: float | None = None
-    select_seconds: float | None = None
-    joules_counter: float | None = None  # of one call
-    joules_integral: float | None = None
-    idle_watts: float | None = None
-    energy_source: str | None = None
-    energy_note: str | None = None
-    flops_nominal: int | None = None
-    flops_useful: int | None = None
-    flops_executed: int | None = None
-    bytes_values: int | None = None
-    bytes_metadata: int | None = None
-    bytes_live: int | None = None  # live operands touched and the answer
-    peak_bytes: int | None = None
-    quality: dict[str, float] = {}
+    foreign: Number | None = None  # share of the pinned cores' time that others took
+    steal: Number | None = None
+    clock_mhz: Number | None = None
+    throttle: Sentence | None = None
+    setup_seconds: Number | None = None
+    compile_seconds: Number | None = None
+    select_seconds: Number | None = None
+    joules_counter: Number | None = None  # of one call
+    joules_integral: Number | None = None
+    idle_watts: Number | None = None
+    energy_source: Sentence | None = None
+    energy_note: Sentence | None = None
+    flops_nominal: Count | None = None
+    flops_useful: Count | None = None
+    flops_executed: Count | None = None
+    bytes_values: Count | None = None
+    bytes_metadata: Count | None = None
+    bytes_live: Count | None = None  # live operands touched and the answer
+    peak_bytes: Count | None = None
+    quality: dict[Phrase, Number] = {}
+
+    def __post_init__(self) -> None:
+        """Sentences are made fit to be read back."""
+        for name in SENTENCES:
+            text = getattr(self, name)
+            if text and (len(text) > harmless.LONGEST_SENTENCE or harmless.UNSEEN.search(text)):
+                setattr(self, name, harmless.sentence(text))
 
     @property
     def key(self) -> tuple:
@@ -117,36 +145,36 @@ class Result(Line, tag="result"):
 class Score(Line, tag="score"):
     """What came of one method on one task at one sparsity, pattern and seed."""
 
-    device: str
-    task: str
-    protocol: str
-    data: str
-    method: str
-    pattern: str
-    sparsity: float
-    seed: int
-    metric: str
+    device: Word
+    task: Word
+    protocol: Word
+    data: Data
+    method: Word
+    pattern: Phrase
+    sparsity: Share
+    seed: Count
+    metric: Phrase
     outcome: Outcome
-    started: str
-    criterion: str | None = None
-    allocator: str | None = None
-    refiner: str | None = None
-    trainer: str | None = None
-    ids: list[str] = []
+    started: Moment
+    criterion: Word | None = None
+    allocator: Word | None = None
+    refiner: Word | None = None
+    trainer: Word | None = None
+    ids: list[Sentence] = []
     layers: list[dict[str, Any]] = []
-    value: float | None = None
-    dense_value: float | None = None
-    train_flops: float | None = None
-    train_tokens: int | None = None
-    infer_flops: float | None = None
-    tuning_runs: int | None = None
-    nonzeros: int | None = None
-    bytes: int | None = None
-    iso: str | None = None
-    seconds: float | None = None
-    joules_counter: float | None = None
+    value: Number | None = None
+    dense_value: Number | None = None
+    train_flops: Number | None = None
+    train_tokens: Count | None = None
+    infer_flops: Number | None = None
+    tuning_runs: Count | None = None
+    nonzeros: Count | None = None
+    bytes: Count | None = None
+    iso: Phrase | None = None
+    seconds: Number | None = None
+    joules_counter: Number | None = None
     execution: Literal["sparse", "dense", "masked", "simulated"] = "simulated"
-    note: str = ""
+    note: Sentence = ""
 
 
 Any_Line = Run | Ceilings | Result | Score
@@ -168,13 +196,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A results file as read: its lines, the faults of those that could not be, and if its end was torn."""
+    """A results file as read: its sound lines, the faults of the others, and if its end was torn.
+
+    at: the number of each line in the file.
+    """
 
     file: Path
     run: Run | None
     lines: list[Any_Line]
     faults: list[Fault]
     torn: bool
+    at: list[int] = field(default_factory=list)
 
     @property
     def results(self) -> list[Result]:
@@ -191,18 +223,23 @@ def four_digits(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def lines(raw: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """(number, text, whole) of each line; only the last may lack its end."""
-    parts = raw.split(b"\n")
-    for number, text in enumerate(parts, 1):
-        if text.strip():
-            yield number, text, number < len(parts)
+def lines(file: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """(number, text, whole) of each line, the beginning of one too long; only the last may lack its end."""
+    with file.open("rb") as opened:
+        number = 0
+        while text := opened.readline(harmless.LONGEST_LINE + 1):
+            number += 1
+            rest = text
+            while len(text) > harmless.LONGEST_LINE and rest and not rest.endswith(b"\n"):
+                rest = opened.readline(harmless.LONGEST_LINE)
+            if text.strip():
+                yield number, text, rest.endswith(b"\n") or len(text) > harmless.LONGEST_LINE
 
 
 def faults_of(line: Any_Line) -> list[str]:
     """What a line says that cannot be, beyond its types."""
-    if isinstance(line, Run) and line.schema != SCHEMA:
-        return [f"schema {line.schema} is not {SCHEMA}; this sparsemark cannot read it"]
+    if isinstance(line, Run):
+        return list(faults_of_run(line))
     if not isinstance(line, Result):
         return []
     said = []
@@ -212,8 +249,10 @@ def faults_of(line: Any_Line) -> list[str]:
         said.append(f"outcome is {line.outcome}, yet it has times")
     if line.outcome != "ok" and not line.note:
         said.append(f"outcome is {line.outcome}, and the note does not say why")
-    if any(not 0 < second < float("inf") for second in line.seconds):
+    if any(not second > 0 for second in line.seconds):
         said.append("a time is not positive")
+    elif any(not harmless.SHORTEST <= second <= harmless.LONGEST for second in line.seconds):
+        said.append(f"a time is not between {harmless.SHORTEST:g} and {harmless.LONGEST:g} s")
     if line.joules_counter == 0 or line.joules_integral == 0:
         said.append("energy is 0; not measured is null")
     if (line.flops_executed or line.flops_useful or 0) < (line.flops_useful or 0):
@@ -221,31 +260,72 @@ def faults_of(line: Any_Line) -> list[str]:
     return said
 
 
+def faults_of_run(run: Run) -> Iterator[str]:
+    """What of a header no reader can use; within bounds, devices, plug-ins and options may hold anything."""
+    if run.schema != SCHEMA:
+        yield f"schema {harmless.shown(str(run.schema), 20)} is not {SCHEMA}; this sparsemark cannot read it"
+    for key, about in run.devices.items():
+        yield from harmless.fits(about, harmless.Fingerprint, f"devices: {key}")
+    for plugin in run.plugins:
+        yield from harmless.fits(plugin, harmless.Plugin, "plugins")
+    yield from harmless.fits(run.options.get("extent", "default"), Word, "options: extent")
+    for name in ("devices", "plugins", "options"):
+        yield from harmless.shallow(getattr(run, name), name)
+
+
+def decode(text: bytes) -> Any_Line:
+    """A line of a file. ValueError: it is none, and why."""
+    if len(text) > harmless.LONGEST_LINE:
+        raise ValueError(f"the line is longer than {harmless.LONGEST_LINE:,} bytes")
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise ValueError("objects within each other without end") from None
+    except ValueError as wrong:  # that of a wrong byte among them
+        raise ValueError(harmless.told(wrong)) from None
+
+
+def header(file: Path) -> Run | None:
+    """The first line of a results file; None where it is no header that can be used."""
+    first = next(lines(file), (1, b"", True))[1]
+    try:
+        line = decode(first)
+    except ValueError:
+        return None
+    return line if isinstance(line, Run) and not faults_of(line) else None
+
+
 def read(file: Path) -> Recorded:
-    """Every line of a results file; what is damaged is named, never skipped in silence."""
-    run, found, faults, torn = None, [], [], False
+    """Every line of a results file without a fault; what has one is named, never skipped in silence."""
+    run, found, at, faults, torn = None, [], [], [], False
+    headers = 0
     keys: dict[tuple, int] = {}
-    for number, text, whole in lines(file.read_bytes()):
+    for number, text, whole in lines(file):
         if not whole:
             torn = True  # a killed run leaves it; even if it parses, another line would be glued to it
             break
         try:
-            line = _decoder.decode(text)
-        except (msgspec.ValidationError, msgspec.DecodeError) as wrong:
+            line = decode(text)
+        except ValueError as wrong:
             faults.append(Fault(str(file), number, str(wrong)))
             continue
-        for says in faults_of(line):
-            faults.append(Fault(str(file), number, says))
+        said = faults_of(line)
         if isinstance(line, Result) and (first := keys.setdefault(line.key, number)) != number:
-            faults.append(Fault(str(file), number, f"the same measurement as line {first}"))
+            said.append(f"the same measurement as line {first}")
         if isinstance(line, Run):
-            if run is not None or found:
-                faults.append(Fault(str(file), number, "a run line that is not the first"))
-            run = run or line
+            headers += 1
+            if headers > 1 or found:
+                said.append("a run line that is not the first")
+        faults += [Fault(str(file), number, says) for says in said]
+        if said:
+            continue
+        if isinstance(line, Run):
+            run = line
         found.append(line)
-    if run is None:
+        at.append(number)
+    if not headers:
         faults.append(Fault(str(file), 1, "the first line is not a run: the file has no header"))
-    return Recorded(file, run, found, faults, torn)
+    return Recorded(file, run, found, faults, torn, at)
 
 
 class Writer:

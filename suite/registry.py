@@ -5,6 +5,7 @@ Adding one is adding a file. `discover` imports the content folders, then the en
 """
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -62,7 +63,11 @@ def load_plugin(file: Path) -> None:
     except Exception as failed:
         del sys.modules[name]
         raise Unusable(f"--plugin {file}: {type(failed).__name__}: {failed}. Mend the file.") from failed
-    PLUGINS.append({"file": file.name, "hash": hashlib.sha256(file.read_bytes()).hexdigest()[:16]})
+    stated = {name: getattr(module, f"__{name}__", None) for name in ("license", "install")}
+    PLUGINS.append(
+        {"file": file.name, "hash": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
+        | {name: text for name, text in stated.items() if isinstance(text, str)}
+    )
 
 
 def load_entry_points() -> None:
@@ -79,12 +84,29 @@ def load_entry_points() -> None:
 
 
 def origin(name: str, distribution: Distribution | None) -> dict[str, Any]:
-    """Where a plug-in comes from, as the header of a run states it."""
+    """Where a plug-in comes from, as the header of a run states it, and how one gets it."""
     if distribution is None:
         return {"name": name}
     about = distribution.metadata.json
-    license = about.get("license_expression") or about.get("license")
-    return {"name": name, "distribution": about["name"], "version": distribution.version, "license": license}
+    license = about.get("license_expression") or about.get("license") or licence_among(about)
+    known = {"name": name, "distribution": distribution.name, "version": distribution.version}
+    return known | {"license": license} | source(distribution)
+
+
+def licence_among(about: Mapping[str, Any]) -> str | None:
+    """What a distribution's classifiers call its licence."""
+    found = [one.rpartition(" :: ")[2] for one in about.get("classifier", ()) if one.startswith("License ::")]
+    return " or ".join(found) or None
+
+
+def source(distribution: Distribution) -> dict[str, str | None]:
+    """The command that installs the same again, from the index or a repository; none for a folder."""
+    direct = json.loads(distribution.read_text("direct_url.json") or "null")
+    if direct is None:
+        return {"install": f"pip install {distribution.name}=={distribution.version}"}
+    if commit := direct.get("vcs_info", {}).get("commit_id"):
+        return {"commit": commit, "install": f"pip install git+{direct['url']}@{commit}"}
+    return {"install": None if direct["url"].startswith("file:") else f"pip install {direct['url']}"}
 
 
 _discovered: set[str] = set()

@@ -171,12 +171,16 @@ def test_without_a_bound_there_is_no_page(tmp_path):
 
 
 def test_work_without_columns_or_sparsity_needs_no_special_page(tmp_path):
-    square = {"op": "spgemm", "sizes": {"m": 64, "k": 64}, "case": "spgemm/m=64,k=64/unstructured@0.9"}
+    square = {
+        "op": "spgemm",
+        "sizes": {"m": 64, "k": 64},
+        "case": "spgemm/m=64,k=64/unstructured@0.9/float32/seed=0",
+    }
     lines = [
         replace(line(kernel="spgemm_hash", seconds=[1e-3], sparsity=sparsity), **square)
         for sparsity in (0.5, 0.9)
     ]
-    lines[0] = replace(lines[0], case="spgemm/m=64,k=64/unstructured@0.5")
+    lines[0] = replace(lines[0], case="spgemm/m=64,k=64/unstructured@0.5/float32/seed=0")
     unknown = replace(line(kernel="spmm_lost", pattern="given", seconds=[1e-3]), sparsity=None)
     page = pages(tmp_path, header(), ceilings(), *lines, unknown)["limits"]
     words = re.sub(r"<[^>]*>", "", page)
