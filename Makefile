@@ -2,7 +2,9 @@
 # make gpu       the GPU's tests, then every workload on it, within ten minutes (DEVICE=cuda:1, BUDGET=7m)
 # make test      the whole test suite; make lint is part of it
 # make race      our kernels against their rivals and the goals set for them (RACE="csr gemv", BUDGET=11m)
-# make report    the page of the latest run again
+# make trial     how often verdicts are false or miss a change, drawn and measured here (half an hour)
+# make report    the pages of the latest run again
+# make site      the pages of all committed results, for publishing (SITE=site)
 # VENV=DIR       an environment to use instead of .venv; its torch stays as it is
 
 VENV ?= .venv
@@ -15,7 +17,7 @@ BUDGET ?= $(if $(filter default,$(EXTENT)),315s)
 run = "$(VENV)/bin/sparsemark"
 tool = "$(VENV)/bin/python" -m
 
-.PHONY: bench race test report lint gpu clean setup setup-test
+.PHONY: bench race trial test report site lint gpu clean setup setup-test
 
 bench: setup
 	$(run) run --extent $(EXTENT) $(if $(DEVICE),--device $(DEVICE)) $(if $(BUDGET),--budget $(BUDGET))
@@ -26,8 +28,15 @@ race: BUDGET = 11m
 race: setup
 	$(run) race $(RACE) --budget $(BUDGET)
 
+trial: setup
+	$(tool) suite.comparing.trial --real build/trial
+
 report: setup
 	$(run) report --out "$(SITE)"
+
+# What git knows, not what lies about: a page that is published says nothing that others cannot check.
+site: setup
+	$(run) report $$(git ls-files ':(glob)results/*/*.jsonl') --out "$(SITE)"
 
 test: lint
 	$(tool) pytest

@@ -1,6 +1,7 @@
 """The command line: each file of `suite/commands/` is a command, its docstring the help.
 
-Exit status: 0 fine, 1 a check failed, 2 wrong usage, 130 interrupted.
+Exit status: 0 fine, 1 a check failed or a kernel is slower, 2 wrong usage, 3 nothing to compare,
+130 interrupted.
 """
 
 import argparse

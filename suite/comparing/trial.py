@@ -1,0 +1,298 @@
+"""Trial: how often comparisons of equal code cry wolf, and how often they see a change that is there.
+
+    python -m suite.comparing.trial                     200 comparisons of runs that were drawn
+    python -m suite.comparing.trial --real DIR          and of runs on this machine, kept in DIR
+
+Beside the verdicts stand what else one may gate on: a threshold on the mean of all samples, and a rank test
+on them.
+"""
+
+import argparse
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import expm1
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+from msgspec import structs
+from scipy.stats import binomtest, mannwhitneyu
+
+from suite import devices
+from suite.commands import load
+from suite.comparing.comparison import Comparison, compare
+from suite.comparing.discoveries import bar
+from suite.comparing.power import power
+from suite.comparing.side import Side
+from suite.comparing.verdicts import FASTER, SLOWER, Rule
+from suite.plan import plan
+from suite.record import SCHEMA, Recorded, Result, Run, read
+from suite.run import Options, Running
+
+PLANTED = Path(__file__).with_name("planted.py")  # a plug-in with these two
+PLAIN, SLOWED, BY = "spmm_plain", "spmm_plain_slowed", 0.3
+DENSE = ("spmm_dense_mm", "spmm_dense_linear")
+CASES = tuple(
+    f"spmm/m={m},k={k},n={n}/unstructured@{sparsity}/float32/seed=0"
+    for m, k, n, sparsity in (
+        (512, 512, 16, 0.9),
+        (512, 512, 64, 0.9),
+        (1024, 1024, 1, 0.9),
+        (1024, 512, 32, 0.95),
+        (1024, 1024, 64, 0.99),
+    )
+)
+SAMPLES = 60  # of a kernel in one drawn run
+WITHIN = 0.005  # scatter of the samples of one process
+
+Lines = list[Result]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Lines of the two sides, and by how much the head's PLAIN is really slower."""
+
+    base: Lines
+    head: Lines
+    slower: float = 0.0
+
+    @property
+    def compared(self) -> Comparison:
+        base, head = (
+            Side(name, [recorded(lines)]) for name, lines in (("base", self.base), ("head", self.head))
+        )
+        return compare(base, head)
+
+
+Gate = Callable[[Pair], dict[tuple[str, str], bool]]  # (case, kernel) -> whether it is said to have changed
+
+
+def verdicts(pair: Pair) -> dict[tuple[str, str], bool]:
+    """What sparsemark says."""
+    return {
+        (one.point.case, one.point.kernel): one.verdict in (SLOWER, FASTER) for one in pair.compared.changes
+    }
+
+
+def threshold(most: float) -> Gate:
+    """Another mean of all samples than before, by more than this share."""
+    return lambda pair: {
+        at: abs(fmean(head) / fmean(base) - 1) > most for at, (base, head) in pooled(pair).items()
+    }
+
+
+def ranks(pair: Pair) -> dict[tuple[str, str], bool]:
+    """Mann and Whitney's test on all samples together, at p < 0.002."""
+    return {at: mannwhitneyu(*sides).pvalue < 0.002 for at, sides in pooled(pair).items()}
+
+
+GATES: dict[str, Gate] = {
+    "sparsemark": verdicts,
+    "mean of all samples, 5 %": threshold(0.05),
+    "mean of all samples, 10 %": threshold(0.10),
+    "rank test on all samples, p < 0.002": ranks,
+}
+
+
+def pooled(pair: Pair) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """All samples of each side, whatever process they are from."""
+    found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for side, lines in enumerate((pair.base, pair.head)):
+        for line in lines:
+            found.setdefault((line.case, line.kernel), ([], []))[side].extend(line.seconds)
+    return found
+
+
+def recorded(lines: Sequence[Result]) -> Recorded:
+    run = Run(schema=SCHEMA, version="trial", started="", devices={lines[0].device: {}})
+    return Recorded(Path("trial"), run, [run, *lines], [], torn=False)
+
+
+# Drawn
+
+
+def drawn(number: int, runs: int, spread: float, shared: float, slower: float) -> Pair:
+    """A comparison that never was: `spread` between processes, a share of it common to all their kernels."""
+    rng = np.random.default_rng(number)
+    sides: list[Lines] = []
+    for side in range(2):
+        lines: Lines = []
+        for visit in range(1, runs + 1):
+            common = shared * rng.standard_normal()
+            for case in CASES:
+                for kernel in ("spmm_dense_a", "spmm_dense_b", PLAIN):
+                    log = spread * (common + (1 - shared**2) ** 0.5 * rng.standard_normal())
+                    if side and kernel == PLAIN:
+                        log += np.log1p(slower)
+                    seconds = 1e-3 * np.exp(log + WITHIN * rng.standard_normal(SAMPLES))
+                    lines.append(line(case, kernel, visit, [float(one) for one in seconds]))
+        sides.append(lines)
+    return Pair(sides[0], sides[1], slower)
+
+
+def line(case: str, kernel: str, visit: int, seconds: list[float]) -> Result:
+    about = {"device": "none", "workload": "trial", "op": "spmm", "case": case, "sizes": {}, "pattern": ""}
+    about |= {"dtype": "float32", "seed": 0, "kernel": kernel, "kernel_hash": "0", "outcome": "ok"}
+    return Result(**about, visit=visit, threads=1, started="", dense="dense" in kernel, seconds=seconds)
+
+
+# Measured
+
+
+def measure(file: Path, runs: int) -> None:
+    """A run of twice as many visits as a side takes, each a fresh process."""
+    device = devices.find_one(devices.CPU, 1)
+    items = [replace(item, kernels=(PLAIN, SLOWED, *DENSE)) for item in plan([], "smoke", cases=CASES)]
+    plugins = (str(PLANTED.resolve()),)
+    Running(items, device, Options("smoke", visits=2 * runs, energy="off", plugins=plugins), file).go()
+
+
+def pairs(file: Path) -> tuple[Pair, Pair]:
+    """Equal code, and a head that is slowed: visits two by two, in an order drawn for each two."""
+    results = read(file).results
+    order, sides = random.Random(file.stem), ([], [])
+    for visit in range(1, max(one.visit for one in results), 2):
+        for side, at in zip(sides, order.sample((visit, visit + 1), 2), strict=True):
+            side.extend(one for one in results if one.visit == at)
+    base, equal = ([one for one in side if one.kernel != SLOWED] for side in sides)
+    slowed = [structs.replace(one, kernel=PLAIN, kernel_hash="") for one in sides[1] if one.kernel == SLOWED]
+    rest = [one for one in equal if one.kernel != PLAIN]
+    return Pair(base, equal), Pair(base, rest + slowed, BY)
+
+
+def scaled(pair: Pair, slower: float) -> Pair:
+    """Equal code of which the head's PLAIN took that much longer."""
+    head = [
+        structs.replace(one, seconds=[(1 + slower) * each for each in one.seconds])
+        if one.kernel == PLAIN
+        else one
+        for one in pair.head
+    ]
+    return Pair(pair.base, head, slower)
+
+
+# Told
+
+
+def cried(gate: Gate, some: Iterable[Pair]) -> tuple[int, int]:
+    """How often equal code is said to have changed, and of how many times."""
+    said = [
+        changed for pair in some for at, changed in gate(pair).items() if at[1] != PLAIN or not pair.slower
+    ]
+    return sum(said), len(said)
+
+
+def caught(gate: Gate, some: Iterable[Pair]) -> tuple[int, int]:
+    """How often the slowed kernel is said to have changed."""
+    said = [changed for pair in some for at, changed in gate(pair).items() if at[1] == PLAIN and pair.slower]
+    return sum(said), len(said)
+
+
+def share(found: tuple[int, int]) -> str:
+    """A share with its 95 % interval (Clopper and Pearson)."""
+    some, of = found
+    ends = binomtest(some, of).proportion_ci()
+    return f"{100 * some / of:.1f} % ({100 * ends.low:.1f}-{100 * ends.high:.1f})"
+
+
+def expected(some: Iterable[Pair]) -> float:
+    """The share of the slowed cases that their own comparisons say they can see."""
+    told = []
+    for pair in some:
+        tested = [(one.point.kernel, one.found) for one in pair.compared.changes if one.found]
+        level = bar([found.p for _, found in tested], Rule().level)
+        told += [
+            power(pair.slower, found, level, Rule().effect) for kernel, found in tested if kernel == PLAIN
+        ]
+    return fmean(told)
+
+
+def drawn_rows(count: int, runs: int) -> Iterator[tuple[str, ...]]:
+    """gate, and for each spread: false alarms, and how often 5 % is caught."""
+    settings = [(0.005, 0.0), (0.02, 0.0), (0.05, 0.8)]
+    equal, slow = (
+        [[drawn(at, runs, *how, slower) for at in range(count)] for how in settings] for slower in (0.0, 0.05)
+    )
+    heads = [f"±{100 * spread:g} %{', mostly shared' if shared else ''}" for spread, shared in settings]
+    yield ("gate", *(f"{head}: {what}" for head in heads for what in ("false", "5 % caught")))
+    for name, gate in GATES.items():
+        cells = [
+            (share(cried(gate, same)), share(caught(gate, other)))
+            for same, other in zip(equal, slow, strict=True)
+        ]
+        yield (name, *(cell for two in cells for cell in two))
+
+
+def real_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
+    """gate, false alarms, and how often code that takes 30 % longer is caught."""
+    both = [pairs(file) for file in files]
+    yield "gate", "equal code: false", "30 % slower code: caught"
+    for name, gate in GATES.items():
+        alarms = cried(gate, (equal for equal, _ in both)), cried(gate, (slow for _, slow in both))
+        yield name, share(alarms[0]), share(caught(gate, (slow for _, slow in both)))
+
+
+def power_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
+    """A change, how often it should be seen by what the comparisons print, and how often it was."""
+    equal = [pairs(file)[0] for file in files]
+    yield "times of the head", "power printed", "seen"
+    for slower in (0.02, 0.05, 0.1, 0.2, 0.3):
+        some = [scaled(pair, slower) for pair in equal]
+        yield f"x {1 + slower:g}", f"{100 * expected(some):.1f} %", share(caught(verdicts, some))
+
+
+def scatters(files: Sequence[Path]) -> str:
+    """How much the processes differ among themselves, in the middle and in nine cases of ten."""
+    found = []
+    for pair in (pairs(file)[0] for file in files):
+        for (_, kernel), logs in by_visit(pair).items():
+            if kernel == PLAIN:
+                found.append(expm1(np.std(logs, ddof=1)))
+    return (
+        f"{100 * median(found):.1f} %, and up to {100 * np.quantile(found, 0.9):.0f} % in nine cases of ten"
+    )
+
+
+def by_visit(pair: Pair) -> dict[tuple[str, str], list[float]]:
+    made: dict[tuple[str, str], list[float]] = {}
+    for one in pair.base:
+        made.setdefault((one.case, one.kernel), []).append(float(np.log(median(one.seconds))))
+    return made
+
+
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    for at, row in enumerate(rows):
+        print(f"| {' | '.join(row)} |")
+        if not at:
+            print(f"| {' | '.join(['---'] * len(row))} |")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m suite.comparing.trial", description=__doc__)
+    parser.add_argument("--drawn", type=int, default=200, metavar="N", help="comparisons to draw")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="where measured comparisons are kept")
+    parser.add_argument("--measure", type=int, default=20, metavar="N", help="until there are so many in DIR")
+    parser.add_argument("--runs", type=int, default=10, metavar="R", help="a side of a drawn one")
+    parser.add_argument("--real-runs", type=int, default=6, metavar="R", help="a side of a measured one")
+    given = parser.parse_args()
+    load([str(PLANTED)])
+    if given.drawn:
+        print(f"{given.drawn} drawn comparisons, {len(CASES)} cases, {given.runs} runs a side\n")
+        print_table(drawn_rows(given.drawn, given.runs))
+    if given.real:
+        for number in range(1, given.measure + 1):
+            file = given.real / f"{number:02}.jsonl"
+            if not file.exists():
+                measure(file, given.real_runs)
+        files = sorted(given.real.glob("*.jsonl"))
+        print(
+            f"{len(files)} measured comparisons, {len(CASES)} cases; processes differ by {scatters(files)}\n"
+        )
+        print_table(real_rows(files))
+        print_table(power_rows(files))
+
+
+if __name__ == "__main__":
+    main()
