@@ -2,8 +2,12 @@
 
 from collections import Counter, defaultdict
 
-from suite.reading.answers import BELOW, called, causes, place, unmeasured
+from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasured
+from suite.reading.state import states
+from suite.reading.structure import varied
 from suite.report import page_of, report
+
+FAULTS = 20  # of a file, told on the page; `sparsemark validate` tells all
 
 
 @report
@@ -11,13 +15,15 @@ def index(view):
     """Per pattern and regime: is sparse faster, from where on, and can the numbers be trusted?"""
     frame = view.frame
     timed = frame[frame["visits"] > 0]
+    shown = view.answers if frame["device"].nunique() == 1 else first_of(view.answers)
     return {
         "devices": devices(view),
-        "tables": tables(view.answers),
+        "tables": tables(shown),
+        "elsewhere": len(shown) < len(view.answers),
         "below": BELOW,
         "wins": sum(one.verdict is True for one in view.answers),
         "cells": len(view.answers),
-        "runs": [run(one) for one in view.recorded],
+        "runs": [run(*one) for one in zip(view.recorded, states(view.recorded), strict=True)],
         "not_run": not_run(view),
         "rows": len(frame),
         "visits": int(frame["visits"].max()) if len(frame) else 0,
@@ -30,8 +36,20 @@ def index(view):
         "one_sample": int(timed["one_sample"].sum()),
         "agreements": view.agreements,
         "workloads": workloads(view),
+        "kernels": sorted(frame["kernel"].unique()),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
+        "structured": len(varied(frame)) > 0,
     }
+
+
+def first_of(answers):
+    """One table of each device: the first op's, in float32 where there is that."""
+    kept = {}
+    for one in answers:
+        kind = one.op, one.dtype, one.cache
+        if one.op == FIRST or one.device not in kept:
+            kept.setdefault(one.device, kind)
+    return [one for one in answers if kept[one.device] == (one.op, one.dtype, one.cache)]
 
 
 def devices(view):
@@ -88,34 +106,45 @@ def tables(answers):
     ]
 
 
-def run(one):
+def run(one, state):
     """A file: what it was meant to hold, holds, and lost. Kernels on cases are counted, not their visits."""
     header = one.run
     present = len({(line.workload, line.case, line.kernel) for line in one.results})
     planned = header.planned if header else None
     return {
         "file": one.file.name,
+        "state": state,
         "header": header,
         "present": present,
         "planned": planned,
         "left_out": None if planned is None else max(0, planned - present),
         "torn": one.torn,
-        "faults": [f"line {fault.line}: {fault.says}" for fault in one.faults],
+        "faults": [f"line {fault.line}: {fault.says}" for fault in one.faults[:FAULTS]],
+        "more_faults": max(0, len(one.faults) - FAULTS),
     }
 
 
 def workloads(view):
-    made = []
-    for name, rows in view.frame.groupby("workload", sort=False):
-        found = [one for one in view.groups if one.workload == name]
-        made.append(
-            {
-                "name": name,
-                "page": page_of(name),
-                "cases": rows["case"].nunique(),
-                "kernels": rows["kernel"].nunique(),
-                "curves": len(found),
-                "faster": sum(one.verdict is True for one in found),
-            }
-        )
-    return made
+    """A line for each, and what it says of each device."""
+    found = defaultdict(lambda: defaultdict(list))
+    for one in view.groups:
+        found[one.workload][one.device].append(one)
+    return [
+        {
+            "name": name,
+            "page": page_of("workload", name),
+            "cases": rows["case"].nunique(),
+            "kernels": rows["kernel"].nunique(),
+            "devices": {device: cell(curves) for device, curves in found[name].items()},
+        }
+        for name, rows in view.frame.groupby("workload", sort=False)
+    ]
+
+
+def cell(curves):
+    verdicts = {one.verdict for one in curves if one.points}
+    return {
+        "curves": len(curves),
+        "faster": sum(one.verdict is True for one in curves),
+        "verdict": True if True in verdicts else False if verdicts == {False} else None,
+    }

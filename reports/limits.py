@@ -55,7 +55,7 @@ def section(number, about, rows):
     """What shares device, op, dtype, cache and threads: a panel for each pattern and number of columns."""
     lines = list(dict.fromkeys(rows["line"]))
     found = sorted(
-        rows.groupby(rows.apply(title, axis=1), sort=False),
+        rows.groupby([title(row) for row in rows.itertuples()], sort=False),
         key=lambda panel: (lines.index(panel[1]["line"].iloc[0]), panel[1]["n"].fillna(0).iloc[0]),
     )
     lead = [leaders(same) for _, same in found]

@@ -1,4 +1,4 @@
-"""workload: a page for each: where sparse overtakes dense, figures that show it, every line behind them."""
+"""workload: a page for each: where sparse overtakes dense, figures that show it, every case behind them."""
 
 from itertools import groupby
 from math import inf
@@ -7,35 +7,30 @@ import pandas as pd
 
 from suite.reading import figures
 from suite.reading.answers import called
-from suite.reading.units import times
+from suite.reading.frame import ceilings_of
+from suite.reading.units import NOTHING, count, percent, times
 from suite.report import page_of, report
 
 AT_ONCE = 4  # curves of a section that are open at first
+DRAWN = 6  # curves of a section that are drawn at all
 
 
 @report
 def workload(view):
-    """Where sparse overtakes dense in one workload, and every line behind it."""
+    """Where sparse overtakes dense in one workload, and every case behind it."""
+    ceilings = ceilings_of(view.recorded)
     for name, rows in view.frame.groupby("workload", sort=False):
         found = [one for one in view.groups if one.workload == name]
         yield (
-            page_of(name),
+            page_of("workload", name),
             {
                 "name": name,
                 "sections": [
-                    section(number, about, list(same))
+                    section(number, about, list(same), ceilings)
                     for number, (about, same) in enumerate(groupby(sorted(found, key=shared), key=shared))
                 ],
                 "devices": rows["device"].nunique(),
-                "cases": [
-                    {
-                        "id": case,
-                        "first": same.iloc[0],
-                        "outcome": outcome(same),
-                        "rows": list(same.itertuples()),
-                    }
-                    for (case, *_), same in rows.groupby(["case", "device", "cache", "threads"], sort=False)
-                ],
+                "cases": cases(rows),
                 "lines": len(rows),
                 "failures": failures(rows[rows["visits"] == 0]),
             },
@@ -47,12 +42,16 @@ def shared(group):
     return group.device, group.op, group.dtype != "float32", group.dtype, group.cache, group.line
 
 
-def outcome(rows):
-    """A case in a word or two."""
+def cases(rows):
+    """A line for each: its best sparse kernel, and how many have no time."""
+    keys = ["case", "device", "cache", "threads"]
     best = rows[rows["best"] & ~rows["dense"] & rows["speed_up"].notna()]
-    failed = int((rows["visits"] == 0).sum())
-    said = [f"{one.kernel} {times(one.speed_up)}" for one in best.itertuples()] or ["no speed-up"]
-    return ", ".join([*said, f"{failed} without a time"] if failed else said)
+    fastest = {tuple(getattr(row, key) for key in keys): row for row in best.itertuples()}
+    failed = (rows["visits"] == 0).groupby([rows[key] for key in keys], sort=False).sum()
+    return [
+        dict(zip(keys, key, strict=True)) | {"best": fastest.get(key), "failed": int(number)}
+        for key, number in failed.items()
+    ]
 
 
 def failures(rows):
@@ -69,7 +68,7 @@ def failures(rows):
     ]
 
 
-def section(number, about, found):
+def section(number, about, found, ceilings):
     """What shares device, op, dtype, cache and pattern: sizes side by side."""
     device, op, _, dtype, cache, line = about
     answered = [one for one in found if one.points]
@@ -79,8 +78,9 @@ def section(number, about, found):
             "title": one.sizes + (f", {one.data}" if one.data else ""),
             "answer": one.crossover,
             "figure": figures.speed_up(one.rows),
+            "numbers": numbers(one.rows, "speed_up", "kernel", times),
         }
-        for at, one in enumerate(answered)
+        for at, one in enumerate(answered[:DRAWN])
     ]
     return {
         "id": f"s{number}",
@@ -94,18 +94,64 @@ def section(number, about, found):
         "wins": sum(one.verdict is True for one in found),
         "shown": curves[:AT_ONCE],
         "folded": curves[AT_ONCE:],
-        "summaries": summaries(f"s{number}", [one.rows for one in answered]),
+        "undrawn": len(answered) - len(curves),
+        "summaries": summaries(f"s{number}", [one.rows for one in answered], dtype, ceilings.get(device)),
     }
 
 
-def summaries(prefix, tables):
+def share(value):
+    return f"{100 * value:.0f} %"
+
+
+SUMMARIES = {  # figure -> the column it draws, and how its numbers are written
+    figures.realised: ("realised", share),
+    figures.roofline: ("roofline", share),
+    figures.break_even: ("break_even", count),
+    figures.energy: ("energy", times),
+}
+
+
+def summaries(prefix, tables, dtype, ceiling):
     """The best kernel of every case, a line for each size."""
     if not tables:
         return []
     rows = pd.concat(tables)
+    rows = rows.assign(energy=(rows["joules"] + rows["joules_saved"]) / rows["joules"])
     best = rows[rows["best"] & ~rows["dense"]]
-    return [
-        {"id": f"{prefix}-{draw.__name__}", "title": draw.__doc__, "figure": draw(best, by="sizes")}
-        for draw in (figures.realised, figures.roofline, figures.break_even)
-        if best[draw.__name__].lt(inf).any()
+    made = [
+        {
+            "id": f"{prefix}-{draw.__name__}",
+            "title": draw.__doc__,
+            "figure": draw(best, by="sizes"),
+            "numbers": numbers(best, column, "sizes", show),
+        }
+        for draw, (column, show) in SUMMARIES.items()
+        if best[column].lt(inf).any()
     ]
+    peak, memory = (ceiling.flops.get(dtype), ceiling.bandwidth.get("memory")) if ceiling else (None, None)
+    if peak and memory and best["moved"].notna().any():
+        made.append(
+            {
+                "id": f"{prefix}-sparse_roofline",
+                "title": "The best kernels of each case, below what the device was seen to reach. "
+                "The cases' pages have the numbers.",
+                "figure": figures.sparse_roofline(rows[rows["best"]], peak, memory),
+                "numbers": None,
+            }
+        )
+    return made
+
+
+def numbers(rows, column, by, show):
+    """What a figure draws, for who wants to read it: a line for each series, sparsities across."""
+    known = rows[~rows["dense"] & rows[column].notna() & rows["sparsity"].notna()]
+    table = known.groupby([by, known["sparsity"].round(4)], sort=False)[column].median().unstack()
+    table = table[sorted(table.columns)]
+    return {
+        "by": by,
+        "across": [f"{percent(at)} %" for at in table.columns],
+        "rows": [
+            (name, [NOTHING if value != value else show(value) for value in values])
+            for name, values in zip(table.index, table.to_numpy().tolist(), strict=True)
+        ],
+    }

@@ -5,10 +5,14 @@
         \"\"\"One sentence for the list of reports.\"\"\"
         return {"answers": view.answers}
 
-One that makes several pages yields (page name, dict) instead. Adding a report is adding the two files.
+One that makes several pages yields (page name, dict) instead, and (name, Data) for what a page's script asks
+for. Adding a report is adding the two files.
 """
 
+import gc
+import hashlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,23 +21,39 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from suite import record
+from suite.kernel import KERNELS
 from suite.reading.agreement import Agreement, agreements
-from suite.reading.answers import Answer, answers
+from suite.reading.answers import Answer, answered
 from suite.reading.curves import Group, groups
-from suite.reading.frame import tidy
+from suite.reading.frame import current, grouped, tidy, usable
 from suite.reading.limits import limits
+from suite.reading.opened import opened
+from suite.reading.ranking import Slice, ranking
+from suite.reading.row import Row
 from suite.reading.svg import svg
-from suite.reading.units import NOTHING, count, joules, percent, seconds, times
+from suite.reading.units import NOTHING, amount, count, joules, percent, seconds, short, times
 from suite.record import Recorded, Run
 from suite.registry import Unusable, discover
 
-Page = tuple[str, dict[str, Any]]
+
+@dataclass(frozen=True)
+class Data:
+    """What a page's script asks for: a file that assigns to one global. From disk it may read no other."""
+
+    value: Any
+
+    def script(self, name: str) -> str:
+        """A line of JavaScript: `sparsemark` is an object of all data by name. It may hold Infinity."""
+        told = json.dumps(self.value, separators=(",", ":"), ensure_ascii=False)
+        return f"(globalThis.sparsemark ??= {{}})[{json.dumps(name)}] = {told};\n"
+
+
+Page = tuple[str, dict[str, Any] | Data]
 
 REPORTS: dict[str, "Report"] = {}
 
@@ -50,8 +70,25 @@ class View:
         return tidy(self.recorded)
 
     @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of the frame, in its order, with all the lines behind them."""
+        return [row for rows in grouped(current(usable(self.recorded))).values() for row in rows]
+
+    @cached_property
+    def ids(self) -> dict[str, list[str]]:
+        """Kernel -> the papers it serves, by its lines and by its file where that is here."""
+        found = {name: set(one.ids) for name, one in KERNELS.items()}
+        for row in self.rows:
+            found.setdefault(row.first.kernel, set()).update(row.first.ids)
+        return {name: sorted(ids) for name, ids in found.items()}
+
+    @cached_property
     def answers(self) -> list[Answer]:
-        return answers(self.frame)
+        return answered(self.groups)
+
+    @cached_property
+    def ranking(self) -> list[Slice]:
+        return ranking(self.recorded)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -98,17 +135,17 @@ def view_of(files: Sequence[Path | str], beside: Sequence[Path | str] = ()) -> V
     """The View of results files."""
     if missing := [str(file) for file in (*files, *beside) if not Path(file).is_file()]:
         raise Unusable(f"no results file {missing[0]!r}. `sparsemark run` writes one.")
-    return View(*([record.read(Path(file)) for file in some] for some in (files, beside)))
+    return View(*([opened(file) for file in some] for some in (files, beside)))
 
 
 def earlier(file: Path) -> Path | None:
     """The newest run before this one in its folder that it can be held against."""
-    latest = header_of(file)
+    latest = record.header(file)
     if latest is None or latest.commit is None:
         return None
     found = []
     for other in file.parent.glob("*.jsonl"):
-        run = header_of(other)
+        run = record.header(other)
         if run and run.started < latest.started and comparable(run) == comparable(latest):
             found.append((run.started, other))
     return max(found)[1] if found else None
@@ -119,41 +156,48 @@ def comparable(run: Run) -> tuple:
     return run.schema, run.commit, sorted(run.devices), run.options.get("extent")
 
 
-def header_of(file: Path) -> Run | None:
-    """The first line of a results file; None where it is no header."""
-    with file.open("rb") as lines:
-        try:
-            return msgspec.json.decode(lines.readline(), type=Run)
-        except msgspec.DecodeError:  # a line of another kind included
-            return None
-
-
 def write(files: Sequence[Path | str], out: Path | str, beside: Sequence[Path | str] = ()) -> Path:
-    """Write every report's pages into a folder, and say which is the first. They need nothing beside them.
+    """Write every report's pages into a folder, and say which is the first. They need nothing from elsewhere.
 
     `beside` are runs that only feed the sentence on how far two runs agree.
     """
+    view = view_of(files, beside)
+    gc.freeze()  # lines stay to the end; looking through them for garbage takes a tenth of the time
+    try:
+        return render(view, Path(out))
+    finally:
+        gc.unfreeze()
+
+
+def render(view: View, out: Path) -> Path:
+    """The same, of files already read."""
     discover(folders=("reports",))
-    view, out = view_of(files, beside), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     made: set[Path] = set()
     for one in REPORTS.values():
-        template = environment(one.template.parent).get_template(one.template.name)
+        template = environment(one.template.parent, len(view.frame) > 0).get_template(one.template.name)
         for page, shown in one.pages(view):
-            file = out / f"{page}.html"
+            file = out / f"{page}.{'js' if isinstance(shown, Data) else 'html'}"
             if file in made:
                 raise ValueError(f"two reports write {file.name}; rename one of the pages")
-            file.write_text(template.render(shown), encoding="utf-8")
+            text = shown.script(page) if isinstance(shown, Data) else template.render(shown)
+            file.write_text(text, encoding="utf-8")
             made.add(file)
     return out / "index.html"
 
 
-def page_of(workload: str) -> str:
-    """The name of a workload's page: what a file and a link may safely be called."""
-    return "workload-" + re.sub(r"[^A-Za-z0-9_-]+", "-", workload)
+def page_of(kind: str, name: str) -> str:
+    """The name of the page of a workload, device, kernel or case: safe as that of a file and in a link.
+
+    What does not fit into one is left out, and a few letters that stand for all of it keep two such apart.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80].strip("-")
+    if safe != name or not name:
+        safe = f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{kind}-{safe}"
 
 
-def environment(folder: Path) -> Environment:
+def environment(folder: Path, measured: bool) -> Environment:
     """Where templates are found: beside their report, then among the suite's own."""
     places = [folder, *import_module("suite.reports").__path__]
     made = Environment(
@@ -164,8 +208,12 @@ def environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     made.globals["svg"] = lambda figure, name, says: Markup(svg(figure, name, says))  # svg escapes
+    made.globals |= {"page_of": page_of, "measured": measured}
+    made.filters["verdict"] = {True: "yes", False: "no", None: "unknown"}.get
     made.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    made.filters |= {one.__name__: known(one) for one in (seconds, joules, percent, times, count)}
+    made.filters |= {
+        one.__name__: known(one) for one in (seconds, joules, percent, times, count, amount, short)
+    }
     return made
 
 

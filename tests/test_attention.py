@@ -1,4 +1,4 @@
-"""Attention over blocks: the reference is the textbook's, full is dense, and what is left out is no part of it."""
+"""Attention over blocks: the reference is the textbook's, full is dense, and left out is left out."""
 
 import math
 

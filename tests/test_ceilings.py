@@ -62,4 +62,8 @@ def test_cache_file_follows_the_users_wish(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARSEMARK_CACHE", str(tmp_path))
     one = ceilings.cache_file({"model": "a"}, 1, PROBES)
     assert one.parent == tmp_path / "ceilings"
-    assert one != ceilings.cache_file({"model": "a"}, 2, PROBES) != ceilings.cache_file({"model": "b"}, 2, PROBES)
+    assert (
+        one
+        != ceilings.cache_file({"model": "a"}, 2, PROBES)
+        != ceilings.cache_file({"model": "b"}, 2, PROBES)
+    )

@@ -9,10 +9,10 @@ import pytest
 import scipy.sparse
 import torch
 
-from suite.cpu import probes
 from suite.ceilings import measure
-from suite.cpu.windows import windows
+from suite.cpu import probes
 from suite.cpu.device import Cpu
+from suite.cpu.windows import windows
 from suite.held import ranges
 
 LINE = 64
@@ -33,9 +33,7 @@ def nothing_compiles(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "suite.ceilings.cache_file", lambda *about: tmp_path / "ceilings.json"
-    )
+    monkeypatch.setattr("suite.ceilings.cache_file", lambda *about: tmp_path / "ceilings.json")
 
 
 def test_flush_counts_every_line(library):

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from suite import report
 from suite.reading import figures, frame
 from suite.reading.svg import svg
+from suite.record import Recorded
 from suite.registry import Unusable, discover
-from suite.report import REPORTS
+from suite.report import REPORTS, View
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 
@@ -20,16 +21,20 @@ HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 class Strict(HTMLParser):
     """Counts what opens and closes."""
 
-    void = frozenset({"meta", "link", "br", "path", "use", "rect"})
+    void = frozenset({"meta", "link", "br", "path", "use", "rect", "input"})
 
     def __init__(self) -> None:
         super().__init__()
         self.stack: list[str] = []
         self.ids: list[str] = []
-        self.tags: set[str] = set()
+        self.asked: list[str] = []  # what a browser fetches unasked
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
+        given = dict(attrs)
+        self.asked += [given.get("src") or ""] if "src" in given else []
+        self.asked += [given.get("href") or ""] if tag == "link" else []
+        self.links += [given.get("href") or ""] if tag == "a" else []
         self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in self.void:
             self.stack.append(tag)
@@ -71,12 +76,14 @@ def test_every_file_has_sound_pages(lines: list, tmp_path: Path) -> None:
         page.feed(text)
         assert not page.stack
         assert len(page.ids) == len(set(page.ids))
-        assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
+        assert set(page.asked) <= {"data:,", "table-manifest.js"}
+        assert "@import" not in text and "url(http" not in text
 
 
 def test_an_empty_file_says_that_nothing_was_measured(tmp_path: Path) -> None:
     made = pages(tmp_path, header())
-    assert list(made) == ["index"] and "Nothing was measured" in made["index"]
+    assert set(made) == {"index", "how"} and "Nothing was measured" in made["index"]
+    assert 'href="table.html"' not in made["index"]
 
 
 def test_the_index_answers_first_and_tells_what_is_missing(tmp_path: Path) -> None:
@@ -94,9 +101,11 @@ def test_the_index_answers_first_and_tells_what_is_missing(tmp_path: Path) -> No
 
 
 def test_a_workload_has_its_crossovers_figures_failures_and_commands(tmp_path: Path) -> None:
-    text = pages(tmp_path, *grid())["workload-transformer"]
-    assert text.count("<svg") == text.count("<figcaption>") == 3 + 3
-    assert text.count('<code class="command"') == 18 * 4 + 6 + 3
+    made = pages(tmp_path, *grid())
+    text = made["workload-transformer"]
+    assert text.count("<svg") == text.count("<figcaption>") == 3 + 4
+    cases = [page for name, page in made.items() if name.startswith("case-")]
+    assert sum(page.count('<code class="command"') for page in cases) == 18 * 4 + 6
     for words in (
         "no answer after 60 s",
         "needs amx_bf16",
@@ -116,17 +125,21 @@ def test_what_was_not_measured_is_never_zero(tmp_path: Path) -> None:
     "where", ["note", "kernel", "workload", "data", "device", "pattern", "case", "energy_note", "throttle"]
 )
 def test_hostile_words_are_only_words(where: str, tmp_path: Path) -> None:
+    """Even in lines that no reader of files would have let through."""
     given = {"note": "fine"} | {where: HOSTILE}
     lines = [line(outcome="refused", sparsity=0.5, **given)]
     for sparsity in (0.5, 0.9):
         timed = given | {"note": "", "sparsity": sparsity}
         lines.append(line(seconds=[1e-3] * 4, **timed))
         lines.append(line(seconds=[2e-3] * 4, **(timed | {"kernel": "dense", "dense": True})))
-    made = pages(tmp_path, header(libraries={HOSTILE: HOSTILE}), *lines)
-    assert len(made) == 2
+    run = header(libraries={HOSTILE: HOSTILE})
+    report.render(View([Recorded(tmp_path / "run.jsonl", run, lines, [], torn=False)]), tmp_path / "site")
+    assert len(list((tmp_path / "site").glob("*.js"))) == 2
+    made = {file.stem: file.read_text() for file in (tmp_path / "site").glob("*.html")}
+    assert len(made) >= 8  # index, how, table, a workload, a device, two kernels, a case
     for name, text in made.items():
         assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
-        assert text.count("<script") == 1 and "alert(1)</script>" not in text
+        assert text.count("<script") == (3 if name == "table" else 1) and "alert(1)</script>" not in text
         page = Strict()
         page.feed(text)
         assert not page.stack
@@ -217,8 +230,19 @@ def test_figures_are_text_in_the_pages_colours_and_always_the_same(draw, tmp_pat
     one, again = (svg(draw(made), "a", 'says "<"') for _ in range(2))
     assert one == again
     assert "<text" in one and "currentColor" in one and "var(--series-1" in one
+    assert "<title>" in one
     assert 'role="img" aria-label="says &quot;&lt;&quot;"' in one and "<metadata" not in one
     assert "nothing to show" in svg(draw(made.iloc[:0]), "b", "")
+
+
+def test_energy_and_the_roofline_are_drawn_where_they_are_measured(tmp_path: Path) -> None:
+    made = frame.read(write(tmp_path / "run.jsonl", *grid())).assign(joules=2.0, joules_saved=1.0)
+    spent = figures.energy(made).axes[0]
+    assert {float(y) for line in spent.lines[:-1] for y in line.get_ydata()} == {1.5}
+    best = made[made["best"]]
+    ceilings, sparse, dense = figures.sparse_roofline(best, 2e12, 1e11).axes[0].lines
+    assert list(ceilings.get_ydata())[1:] == [2e12, 2e12]
+    assert (len(sparse.get_xdata()), len(dense.get_xdata())) == (18, best["dense"].sum())
 
 
 def test_kernels_for_devices_that_are_not_there_are_counted(tmp_path: Path) -> None:
@@ -231,5 +255,5 @@ def test_energy_is_told_by_the_call_by_the_flop_and_net_of_idle(tmp_path: Path) 
     window |= {"joules_counter": 0.4, "joules_integral": 0.39, "idle_watts": 100.0}
     lines = [*(line(visit=visit, seconds=[1e-3] * 4) for visit in (1, 2, 3)), line(**window)]
     made = pages(tmp_path, header(), *lines)
-    (page,) = (text for name, text in made.items() if name.startswith("workload-"))
+    (page,) = (text for name, text in made.items() if name.startswith("case-"))
     assert "400 mJ" in page and "29.8 nJ a useful FLOP, 300 mJ net of idle" in page

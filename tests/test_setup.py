@@ -91,4 +91,7 @@ def test_no_fitting_python_is_said_plainly(checkout):
 def test_where_torch_can_use_a_gpu_cupy_of_the_same_cuda_is_installed(checkout):
     python = environment(checkout, "2.12.1+cu130", cuda="13")
     assert setup(checkout, "an env").returncode == 0
-    assert Path(f"{python}.log").read_text().splitlines() == ["installed .[numba]", "installed .[numba,cuda13]"]
+    assert Path(f"{python}.log").read_text().splitlines() == [
+        "installed .[numba]",
+        "installed .[numba,cuda13]",
+    ]

@@ -7,10 +7,8 @@ sparsemark list --cases nm --extent full          of one workload, at another ex
 
 import argparse
 import ast
-import csv
 import json
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from suite.commands import load
 from suite.conformance import cases_for
 from suite.device import Device
 from suite.kernel import KERNELS, Kernel
+from suite.papers import papers
 from suite.pattern import PATTERNS
 from suite.race import RACES
 from suite.registry import MISSING, pick
@@ -141,13 +140,6 @@ def always_refused(kernel: Kernel, device: Device) -> list[str]:
     except Exception:  # a stranger's terms may fail in any way; `sparsemark check` says how
         return []
     return [reason for reason in said[0] if all(reason in one for one in said)] if said else []
-
-
-def papers() -> dict[str, dict[str, str]]:
-    """The project's table: id -> title, claim, link. A claim is its authors', on their hardware."""
-    (folder,) = import_module("suite.workloads").__path__
-    with (Path(folder) / "papers.csv").open(newline="", encoding="utf-8") as lines:
-        return {row.pop("id"): row for row in csv.DictReader(lines)}
 
 
 def serving() -> dict[str, list[str]]:

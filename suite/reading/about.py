@@ -16,7 +16,7 @@ NOTEBOOK = "notebook"  # the workload of lines from a notebook, which no command
 
 AS_RECORDED = """
 device workload op case data pattern dtype seed kernel kernel_hash cache threads dense execution scope
-selector algorithm
+selector algorithm structure
 """
 
 

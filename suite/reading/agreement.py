@@ -51,15 +51,17 @@ def share(some: int, of: int) -> str:
 
 def agreements(recorded: Sequence[Recorded]) -> list[Agreement]:
     """One for every two files of the same commit, and device they share."""
-    runs = [(one, one.run.commit) for one in recorded if one.run and one.run.commit]
-    if len(runs) < 2:
-        return []
-    frames: dict[int, Rows] = {id(one): tidy([one]) for one, _ in runs}
+    runs = [
+        (one, one.run.commit, {line.device for line in one.results})
+        for one in recorded
+        if one.run and one.run.commit
+    ]
+    frames: dict[int, Rows] = {}
     made = []
-    for (one, commit), (other, same) in combinations(runs, 2):
-        if commit != same:
+    for (one, commit, devices), (other, same, others) in combinations(runs, 2):
+        if commit != same or not devices & others:
             continue
-        left, right = frames[id(one)], frames[id(other)]
+        left, right = (frames.setdefault(id(file), tidy([file])) for file in (one, other))
         for device in sorted(set(left["device"]) & set(right["device"])):
             files = (one.file.name, other.file.name)
             made.append(

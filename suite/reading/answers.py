@@ -76,8 +76,13 @@ class Answer:
 
 def answers(frame: pd.DataFrame) -> list[Answer]:
     """The cells of the first screen, regimes from decode to prefill."""
+    return answered(groups(frame))
+
+
+def answered(curves: Iterable[Group]) -> list[Answer]:
+    """The same, of curves."""
     cells: dict[tuple, list[Group]] = defaultdict(list)
-    for one in groups(frame):
+    for one in curves:
         cells[tuple(getattr(one, name) for name in CELL)].append(one)
     made = [answer(dict(zip(CELL, key, strict=True)), found) for key, found in cells.items()]
     return sorted(

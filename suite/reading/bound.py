@@ -44,39 +44,46 @@ def sizes(device: Mapping[str, Any], threads: int) -> dict[str, int]:
 def limit(line: Result, ceiling: Ceiling, held: Mapping[str, int]) -> Limit | None:
     """The bound of a line's kernel. None: the line does not state its bytes, or a ceiling is not measured."""
     flops = line.flops_executed if line.flops_executed is not None else line.flops_useful
-    if flops is None or line.bytes_values is None or line.bytes_live is None:
+    touched = moved(line)
+    if flops is None or touched is None:
         return None
-    moved = line.bytes_values + (line.bytes_metadata or 0) + line.bytes_live
     peak = ceiling.flops.get(f"{line.dtype} {line.executed_pattern}") or ceiling.flops.get(line.dtype)
-    delivered = dict(deliveries(moved, ceiling.bandwidth, held, line.cache))
+    delivered = dict(deliveries(touched, ceiling.bandwidth, held, line.cache))
     if not peak or not delivered:
         return None
     terms = {"FLOPs": flops / peak, **delivered}
     if (loaded := loads(line)) and "L1" in ceiling.bandwidth:
         terms["loads"] = loaded / ceiling.bandwidth["L1"]
     by = max(terms, key=terms.__getitem__)
-    return Limit(terms[by], by, "memory" if line.cache == "cold" else home(moved, held))
+    return Limit(terms[by], by, "memory" if line.cache == "cold" else home(touched, held))
+
+
+def moved(line: Result) -> int | None:
+    """Bytes that a call touches, each once: values, metadata, live operands and answer. None: not stated."""
+    if line.bytes_values is None or line.bytes_live is None:
+        return None
+    return line.bytes_values + (line.bytes_metadata or 0) + line.bytes_live
 
 
 def deliveries(
-    moved: int, bandwidth: Mapping[str, float], held: Mapping[str, int], cache: str
+    touched: int, bandwidth: Mapping[str, float], held: Mapping[str, int], cache: str
 ) -> Iterator[tuple[str, float]]:
     """(level, seconds it needs for what it alone can deliver)."""
     nearer = 0
     for level in LEVELS[-1:] if cache == "cold" else LEVELS:
         if level in bandwidth:
-            yield level, max(0, moved - nearer) / bandwidth[level]
+            yield level, max(0, touched - nearer) / bandwidth[level]
             if not held:  # by all that is known, this level may hold everything
                 return
         nearer += held.get(level, 0)
 
 
-def home(moved: int, held: Mapping[str, int]) -> str:
+def home(touched: int, held: Mapping[str, int]) -> str:
     """The nearest level that holds so many bytes, with what is nearer; nothing where sizes are not known."""
     room = 0
     for level in LEVELS[:-1]:
         room += held.get(level, 0)
-        if moved <= room:
+        if touched <= room:
             return level
     return LEVELS[-1] if held else ""
 
@@ -88,7 +95,8 @@ def loads(line: Result) -> float | None:
     """
     if f"{line.op}_csr_" not in f"{line.kernel}_" or line.flops_executed is None:
         return None
-    return line.flops_executed / 2 * DTYPES[line.dtype].itemsize
+    dtype = DTYPES.get(line.dtype)  # None: one of another version's, or of nobody's
+    return dtype and line.flops_executed / 2 * dtype.itemsize
 
 
 def source(rate: float, bandwidth: Mapping[str, float]) -> str:

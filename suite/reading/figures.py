@@ -8,21 +8,25 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from math import ceil, floor, inf, log2, sqrt
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
 from suite.reading.crossover import LEAST_DENSITY
 from suite.reading.frame import Rows
-from suite.reading.units import percent
+from suite.reading.units import amount, percent
 
 INK = "#77767b"  # reads on white and on black; pages put the colour of their text in its place
 SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")
 MARKERS = "osD^vPX*"
+HOVER: WeakKeyDictionary[Line2D, list[str]] = WeakKeyDictionary()  # what a page shows at a line's markers
 WIDTH, HEIGHT, LEGEND_ROW = 4.5, 2.8, 0.2  # inches: a phone's width at which the letters keep their size
+LEFT, RIGHT, BELOW, ABOVE = 0.75, 0.12, 0.5, 0.1  # inches around the axes, for their labels
 
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
@@ -87,14 +91,79 @@ def break_even(frame: pd.DataFrame, by: str = "kernel") -> Figure:
     return drawn(frame.assign(**whole), "break_even", "calls until conversion pays", by, log=True)
 
 
+def energy(frame: pd.DataFrame, by: str = "kernel") -> Figure:
+    """Joules of a call of the best dense kernel over those of this one."""
+    spent = frame["joules"] + frame["joules_saved"]
+    return drawn(
+        frame.assign(energy=spent / frame["joules"]),
+        "energy",
+        "energy: dense over sparse",
+        by,
+        lambda axes: axes.axhline(1, color=INK, linewidth=1),
+    )
+
+
+def sparse_roofline(frame: pd.DataFrame, peak: float, memory: float) -> Figure:
+    """FLOP/s of what kernels execute, against FLOPs a byte, below what the device was seen to reach.
+
+    peak: FLOP/s; memory: byte/s. Bytes are those of values, metadata, live operands and answer, each once.
+    """
+    able: Rows = frame[frame["median"].notna() & (frame["flops"] > 0) & (frame["moved"] > 0)]
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        intensity = able["flops"] / able["moved"]
+        low, ridge = min([*intensity, peak / memory]) / 2, peak / memory
+        high = max([*intensity, ridge]) * 2
+        axes.plot(
+            [low, ridge, high],
+            [low * memory, peak, peak],
+            color=INK,
+            linewidth=1,
+            label="the device's ceilings",
+        )
+        for number, (dense, says) in enumerate(((False, "best sparse kernel"), (True, "best dense kernel"))):
+            rows = able[able["dense"] == dense]
+            rates = rows["flops"] / rows["median"]
+            (line,) = axes.plot(
+                intensity[rows.index], rates, MARKERS[number], color=SERIES[number], alpha=0.8, label=says
+            )
+            told = zip(rows["kernel"], rows["sparsity"], rates, strict=True)
+            HOVER[line] = [f"{name}, {percent(at)} %: {amount(rate)}FLOP/s" for name, at, rate in told]
+        axes.set_xlabel("executed FLOPs a byte")
+        axes.set_ylabel("executed FLOP/s")
+        axes.yaxis.set_major_formatter(lambda rate, _: amount(rate))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        explain(figure, axes)
+        return figure
+
+
+def scatter(frame: pd.DataFrame, says: str) -> Figure:
+    """Realised share of the nominal speed-up against the column `statistic`, a series for each pattern."""
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        for number, (family, rows) in enumerate(frame.groupby("family", sort=True)):
+            at = number % len(SERIES)
+            (line,) = axes.plot(
+                rows["statistic"], rows["realised"], MARKERS[at], color=SERIES[at], alpha=0.8, label=family
+            )
+            told = zip(rows["kernel"], rows["sizes"], rows["sparsity"], strict=True)
+            HOVER[line] = [f"{name}: {sizes}, {percent(sparsity)} %" for name, sizes, sparsity in told]
+        shares(axes)
+        axes.set_xlabel(says)
+        axes.set_ylabel("realised / nominal speed-up")
+        explain(figure, axes)
+        return figure
+
+
 def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
     """The fraction of its bound that each kernel reaches, by the table of suite.reading.limits.
 
     lead: the kernels to be followed, each with the number of its colour; the others are faint.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = blank()
         axes.set_xscale("log")
         sparsity_axis(axes, frame)
         axes.axhline(1, color=INK, linewidth=1)
@@ -105,9 +174,7 @@ def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
                 faint(axes, rows, "fraction")
         shares(axes)
         axes.set_ylabel("fraction of the bound")
-        named = len(axes.get_legend_handles_labels()[0])
-        figure.legend(loc="outside lower left", ncols=2)
-        figure.set_figheight(HEIGHT + LEGEND_ROW * ceil(named / 2))
+        explain(figure, axes)
         return figure
 
 
@@ -121,8 +188,7 @@ def drawn(
 ) -> Figure:
     """A column of the sparse kernels against sparsity, a line for each value of `by`."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = blank()
         if log:
             axes.set_yscale("log", base=2 if column == "speed_up" else 10)
         able = frame[
@@ -140,10 +206,34 @@ def drawn(
         axes.set_ylabel(says)
         if able.empty:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
-        elif (named := len(axes.get_legend_handles_labels()[0])) > 1:
-            figure.legend(loc="outside lower left", ncols=2)
-            figure.set_figheight(HEIGHT + LEGEND_ROW * ceil(named / 2))
+        explain(figure, axes)
         return figure
+
+
+def blank() -> tuple[Figure, Axes]:
+    """An empty figure and its axes."""
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    return figure, figure.add_axes((LEFT / WIDTH, BELOW / HEIGHT, *inner(HEIGHT)))
+
+
+def inner(height: float) -> tuple[float, float]:
+    """Width and height of the axes, as shares of a figure so high."""
+    return (WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - BELOW - ABOVE) / height
+
+
+def explain(figure: Figure, axes: Axes) -> None:
+    """A legend below the axes where there is more than one line. The figure grows by it; the axes do not.
+
+    Widths are known beforehand, so nothing needs to be drawn twice as matplotlib's own layouts do.
+    """
+    named = len(axes.get_legend_handles_labels()[0])
+    if named < 2:
+        return
+    below = LEGEND_ROW * ceil(named / 2)
+    height = HEIGHT + below
+    figure.set_figheight(height)
+    axes.set_position((LEFT / WIDTH, (BELOW + below) / height, *inner(height)))
+    figure.legend(loc="lower left", ncols=2, borderaxespad=0, columnspacing=1)
 
 
 def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
@@ -153,11 +243,14 @@ def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
     density = (1 - at.index.to_numpy()).clip(LEAST_DENSITY)
     colour = SERIES[number % len(SERIES)]
     style = "-" if number < len(SERIES) else "--"
-    axes.plot(density, at[column], style, color=colour, marker=MARKERS[number % len(MARKERS)], label=name)
+    marker = MARKERS[number % len(MARKERS)]
+    (line,) = axes.plot(density, at[column], style, color=colour, marker=marker, label=name)
+    HOVER[line] = [f"{name}, {percent(one)} %: {value:.3g}" for one, value in at[column].items()]
     if band:
         low, high = (at[end].where(at[end] < inf) for end in band)
         if len(at) == 1:  # a band has no width there
-            axes.vlines(density, low, high, color=colour, alpha=0.4)
+            if (low < high).any():
+                axes.vlines(density, low, high, color=colour, alpha=0.4)
         else:
             axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
 

@@ -16,6 +16,7 @@ from suite.ceilings import merge
 from suite.device import Ceiling
 from suite.op import discover_parts
 from suite.reading.about import AS_RECORDED
+from suite.reading.opened import opened
 from suite.reading.row import Row, tell
 from suite.record import Ceilings, Recorded, Result, Run
 
@@ -26,7 +27,7 @@ sizes family line regime outcome note best_dense break_even_note energy_note thr
     "flags": "best one_sample above_bound",
     "numbers": """
 m k n sparsity visits median low high best_dense_median speed_up speed_up_low speed_up_high nominal realised
-bound roofline setup break_even break_even_low break_even_high joules joules_net joules_per_flop
+flops moved bound roofline setup break_even break_even_low break_even_high joules joules_net joules_per_flop
 joules_saved foreign steal clock_spread half_width""",
 }
 
@@ -37,7 +38,7 @@ Line = tuple[int, Run | None, Result]  # the number of its file, and its header
 
 def read(*files: Path | str) -> pd.DataFrame:
     """The tidy table of results files. `attrs` tells how many lines of older kernels were left out."""
-    return tidy([record.read(Path(file)) for file in files])
+    return tidy([opened(file) for file in files])
 
 
 def tidy(recorded: Sequence[Recorded]) -> pd.DataFrame:

@@ -23,6 +23,14 @@ def prefixed(value: float, unit: str) -> str:
     return f"{short(value / 1e-12)} p{unit}"
 
 
+def amount(number: float) -> str:
+    """FLOPs or bytes with their prefix: 2.15 G."""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{short(number / size)} {prefix}"
+    return f"{number:,.0f}"
+
+
 def short(value: float) -> str:
     """Three digits, and whole numbers from there on."""
     decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
