@@ -104,10 +104,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess:
     """pytest in a folder of the user's, with what is installed and no more."""
     words = ("-q", "-p", "no:cacheprovider", *words)
+    alone = {name: said for name, said in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     return subprocess.run(
         (sys.executable, "-P", "-m", "pytest", *words),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_WAIT_POLICY": "passive"},
+        env={**alone, "PYTHONPATH": str(site), "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
         timeout=300,
