@@ -49,6 +49,7 @@ class Options:
     kernels: str = "*"
     cases: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
+    races: tuple[str, ...] = ()  # whose cases these are; a race is no leaderboard
 
     @property
     def passes(self) -> int:
@@ -69,6 +70,7 @@ class Options:
             "kernels": self.kernels,
             "case": list(self.cases),
             "set": list(self.axes),
+            "race": list(self.races),
             "limit": self.limit,
         }
 

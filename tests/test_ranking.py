@@ -121,7 +121,7 @@ def test_breaking_in_one_visit_is_breaking(tmp_path: Path) -> None:
     assert one.worst and one.worst.speed_up == 0.5
 
 
-@pytest.mark.parametrize("options", [{"set": ["n=64"]}, {"case": ["spmm/..."]}])
+@pytest.mark.parametrize("options", [{"set": ["n=64"]}, {"case": ["spmm/..."]}, {"race": ["csr"]}])
 def test_cases_that_were_picked_do_not_rank(options: dict, tmp_path: Path) -> None:
     assert slices(tmp_path, *dense(), *kernel("a", *[2.0] * 5), options=options) == []
 

@@ -107,6 +107,7 @@ def run(races: Sequence[Race], device: Device, file: Path, given: argparse.Names
         limit=given.limit,
         energy="off",
         plugins=tuple(str(Path(one).resolve()) for one in given.plugin),
+        races=tuple(one.name for one in races),
     )
     screen = Console(stderr=True)
     print_setting(device, len(items), given.visits, screen)
