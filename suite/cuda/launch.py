@@ -34,7 +34,7 @@ class Launch:
 
 def bind(source: Path, device: torch.device, *launches: Launch) -> Callable[[Tensor], None]:
     """A call that launches all of these in turn on torch's current stream, given the live operand."""
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  optional, and for GPUs
 
     module = nvrtc.load(source, "sm_{}{}".format(*torch.cuda.get_device_capability(device)))
     functions = [module.get_function(one.function) for one in launches]

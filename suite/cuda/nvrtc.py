@@ -47,7 +47,7 @@ def uncompilable() -> list[str]:
 
 def load(source: Path, architecture: str, *options: str) -> Any:
     """A cupy.RawModule of a source, for this architecture ("sm_90a"); `get_function` has its kernels."""
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  optional, and for GPUs
 
     return cupy.RawModule(path=str(cubin(source, architecture, *options)))
 

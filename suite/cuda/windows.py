@@ -88,7 +88,7 @@ def rounded(left: Tensor, right: Tensor) -> Tensor:
 
 def reading(source: Tensor, rounds: int, isa: frozenset[str], processors: int) -> Callable[[], float]:
     """A window of reading all of it, over and over."""
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  optional, and for GPUs
 
     newest = max((each for each in isa if each[3:].isdigit()), key=lambda each: int(each[3:]))
     kernel = nvrtc.load(PROBES, newest).get_function("read_over")
