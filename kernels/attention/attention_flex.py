@@ -14,6 +14,8 @@ LEAST = 32  # tokens of a block, and numbers of a head: its template has no smal
 def refuse(case, device):
     reasons = native.missing()
     reasons += [f"needs {size} of {LEAST} at least, got {case[size]}" for size in "bd" if case[size] < LEAST]
+    if " " in torch.__file__:
+        reasons.append("needs a torch in a folder without a space: what it compiles is not linked elsewhere")
     return reasons
 
 
