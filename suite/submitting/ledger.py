@@ -57,8 +57,9 @@ def differences(line: Result, case: Case) -> Iterator[str]:
 
 def of_work(line: Result, case: Case, op: Op) -> Iterator[str]:
     """Sparsity, FLOPs and bytes."""
-    cells = case["m"] * case["k"]
-    expected = None if case.data else case.pattern.count(case["m"], case["k"])
+    m, k = op.shape(case)
+    cells = op.room(case) if op.room else m * k
+    expected = None if case.data or op.room else case.pattern.count(m, k)  # a causal mask cuts its pattern
     if (
         line.sparsity is not None
         and expected is not None
