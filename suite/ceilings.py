@@ -7,15 +7,13 @@ this call's windows and of all before on the same kind of device.
 import hashlib
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from suite.cache import folder
+from suite.cache import folder, keep
 from suite.device import Ceiling
 
 ROUNDS = 3  # at least: on a busy machine one round may all be bad luck
@@ -75,8 +73,5 @@ def keep_best(file: Path, ceiling: Ceiling) -> Ceiling:
     """Merge with what is kept and keep that; a reader sees the old file or the new, never half of one."""
     best = merge(recall(file), ceiling)
     with suppress(OSError):  # a folder that cannot be written costs the next run its head start, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".new", delete=False) as new:
-            json.dump({"flops": best.flops, "bandwidth": best.bandwidth}, new)
-        os.replace(new.name, file)
+        keep(file, json.dumps({"flops": best.flops, "bandwidth": best.bandwidth}).encode())
     return best

@@ -1,10 +1,16 @@
 """Device: a place kernels run: what it is, its clock, how its caches are emptied, and its energy meter."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from suite.measure import Contender, Timer
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder: "NVIDIA H200" is "nvidia-h200"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Visit:
         if standing := [one for one in entries if one.outcome == "ok"]:
             try:
                 asked, facts = self.ask(case)
-                intact = Intact(shared(asked))
+                intact = Intact(self.guarded(standing, asked))
             except Exception as failed:
                 for one in standing:
                     one.end(*failure(failed))
@@ -103,6 +103,12 @@ class Visit:
         for one in entries:
             self.attempt(one, lambda one=one: self.recheck(one, asked))
         return noise
+
+    def guarded(self, entries: Sequence[Entry], asked: Question) -> dict[str, Any]:
+        """The fixed operands, those of dense kernels too, that no kernel may change."""
+        apart = any(one.kernel.dense for one in entries) and asked.whole is not asked
+        whole = shared(asked.whole) if apart else {}
+        return shared(asked) | {f"{name} of dense kernels": one for name, one in whole.items()}
 
     def attempt(self, one: Entry, step: Callable[[], None]) -> None:
         """One step of one kernel; any way it can fail becomes its outcome."""
@@ -200,8 +206,9 @@ class Visit:
         self.beat(one.kernel.name, "metering")
         first = self.contend(one, one.made, one.live, asked.of(one.kernel.dense))
         turns = [first]
-        while first.again and len(turns) < self.device.rotation(first):
-            turns.append(first.again())
+        for _ in range(self.device.rotation(first) - 1):
+            if first.again:
+                turns.append(first.again())
         try:
             one.energy = meter_calls(
                 self.device.bursts([each.call for each in turns]),

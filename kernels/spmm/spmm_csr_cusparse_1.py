@@ -8,16 +8,13 @@ rows of `b`; answers differ a little from run to run.
 from suite.cuda import cusparse
 from suite.cuda.cusparse import COLUMNS, CSR_ALG1
 from suite.kernel import Prepared, kernel
-from suite.sparse import INT32_MOST
+from suite.kernels.spmm import spmm_csr_torch
 
 FULL = ("float32", "tfloat32")  # which it multiplies in float32 alike
 
 
 def refuse(case, device):
-    reasons = cusparse.missing()
-    if not case.data and case.pattern.count(case["m"], case["k"]) > INT32_MOST:
-        reasons.append(f"indices are 32 bits wide; {case.pattern} has more than {INT32_MOST} nonzeros here")
-    return reasons
+    return [*cusparse.missing(), *spmm_csr_torch.refuse(case, device)]
 
 
 def prepare(a, b, order, algorithm, preprocess):

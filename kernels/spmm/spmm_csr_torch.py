@@ -18,14 +18,19 @@ def refuse(case, device):
     return [f"indices are 32 bits wide; {case.pattern} has more than {INT32_MOST} nonzeros here"]
 
 
-@kernel(op="spmm", on="cpu", dtypes=("float32",), refuse=refuse)
-def spmm_csr_torch(a, b):
-    """torch CSR on MKL."""
+def compressed(a):
+    """`a` as torch's compressed rows, over the same arrays."""
     if a.nonzeros > INT32_MOST:
         raise Refused(f"{a.nonzeros} nonzeros, 32-bit indices end at {INT32_MOST}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the layout is in beta
-        held = torch.sparse_csr_tensor(a.starts, a.columns, a.values, size=a.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(a.starts, a.columns, a.values, size=a.shape, check_invariants=False)
+
+
+@kernel(op="spmm", on="cpu", dtypes=("float32",), refuse=refuse)
+def spmm_csr_torch(a, b):
+    """torch CSR on MKL."""
+    held = compressed(a)
     n = b.shape[1]
     out = b.new_empty(a.shape[0], n)
     column = out[:, 0]

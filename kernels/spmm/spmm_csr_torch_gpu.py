@@ -5,28 +5,16 @@ cuSPARSE silently takes another algorithm than torch asks for. Bad at: short cal
 and a workspace anew in each.
 """
 
-import warnings
-
 import torch
 
-from suite.kernel import Prepared, Refused, kernel
-from suite.sparse import INT32_MOST
-
-
-def refuse(case, device):
-    if case.data or case.pattern.count(case["m"], case["k"]) <= INT32_MOST:
-        return []
-    return [f"indices are 32 bits wide; {case.pattern} has more than {INT32_MOST} nonzeros here"]
+from suite.kernel import Prepared, kernel
+from suite.kernels.spmm.spmm_csr_torch import compressed, refuse
 
 
 @kernel(op="spmm", on="cuda", dtypes=("float32",), refuse=refuse)
 def spmm_csr_torch_gpu(a, b):
     """torch CSR on cuSPARSE."""
-    if a.nonzeros > INT32_MOST:
-        raise Refused(f"{a.nonzeros} nonzeros, 32-bit indices end at {INT32_MOST}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the layout is in beta
-        held = torch.sparse_csr_tensor(a.starts, a.columns, a.values, size=a.shape, check_invariants=False)
+    held = compressed(a)
     n = b.shape[1]
     out = b.new_zeros(a.shape[0], n)
 

@@ -106,7 +106,6 @@ def refuse(case, device):
     patterns=(VNofM, NofM),
     isa=("sm_80",),
     refuse=refuse,
-    ids=(),
 )
 def spmm_vnm_cuda(a, b):
     """Shared columns gathered, and 2:4 within them on sparse tensor cores, in CUDA C++."""

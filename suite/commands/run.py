@@ -75,7 +75,10 @@ def go(given: argparse.Namespace) -> int:
     if len(found) > 1 and (given.out or given.profile):
         option = "--out" if given.out else "--profile"
         raise Unusable(f"{option} is for one device; --device {given.device} is {len(found)}.")
-    return max(measure(device, given) for device in found)
+    for device in found:
+        if status := measure(device, given):
+            return status  # interrupted: that was meant for all of them
+    return 0
 
 
 def measure(device: Device, given: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from suite.cpu.topology import CPUS, ROOT, cpu_list, number, siblings, text
+from suite.device import slug
 
 # A hypervisor's "AMD EPYC" or "Intel Xeon Processor" does not say which; family and model numbers do.
 AMD = {
@@ -95,7 +96,7 @@ class Facts:
         """A folder's name: "amd-epyc-zen5-2c"."""
         name = re.sub(FILLER, " ", self.name.lower())
         family = self.family if self.family and self.family not in name else ""
-        words = re.sub(r"[^a-z0-9]+", "-", f"{name} {family}").strip("-") or "cpu"
+        words = slug(f"{name} {family}") or "cpu"
         return f"{words}-{self.cores}c"
 
 

@@ -1,6 +1,5 @@
 """Cuda: an NVIDIA GPU as a device: its facts, cold caches, timers, energy, and what disturbs it."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from time import perf_counter
@@ -14,7 +13,7 @@ from suite.cpu import topology
 from suite.cuda import timers, windows
 from suite.cuda.nvml import DISTURBED, IDLE, SUSTAINED, Gpu, named
 from suite.cuda.stream import Stream
-from suite.device import Ceiling, Meter, Noise
+from suite.device import Ceiling, Meter, Noise, slug
 from suite.measure import Contender, Timer
 from suite.sparse import Sparse
 
@@ -47,7 +46,7 @@ class Cuda:
         self._about = properties or torch.cuda.get_device_properties(index)
         self._gpu = gpu or Gpu(str(self._about.uuid))
         self.name = self._about.name
-        self.key = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        self.key = slug(self.name)
         self.isa = architectures(self._about.major, self._about.minor)
         self.memory = int(self._about.total_memory * (1 - ROOM))
         self.meter: Meter | None

@@ -8,7 +8,6 @@ source is another.
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from ctypes import CDLL, byref, c_char_p, c_int, c_size_t, c_void_p, create_string_buffer
 from functools import cache
@@ -20,6 +19,7 @@ import torch
 
 from suite import native
 from suite.cache import folder as cache_folder
+from suite.cache import keep
 
 OPTIONS = ("--std=c++17",)
 HEADERS = Path(__file__).parent  # what sources share
@@ -156,11 +156,3 @@ def candidates() -> Iterator[Path]:
         if root := os.environ.get(variable):
             yield Path(root, "include")
     yield Path("/usr/local/cuda/include")
-
-
-def keep(file: Path, content: bytes) -> None:
-    """Others see all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".new", delete=False) as new:
-        new.write(content)
-    os.replace(new.name, file)

@@ -6,6 +6,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from suite.cuda import launch
+
 WARM, TIMED = 2, 5  # calls before the clock starts, and calls under it
 FEW = 4  # processors that are assumed where there is no device to ask
 
@@ -16,11 +18,11 @@ _CHOSEN: dict[Hashable, int] = {}  # numbers of ways
 
 def processors(tensor: Tensor) -> int:
     """Multiprocessors of the device a tensor is on."""
-    return torch.cuda.get_device_properties(tensor.device).multi_processor_count if tensor.is_cuda else FEW
+    return launch.processors(tensor.device) if tensor.is_cuda else FEW
 
 
-def quickest(key: Hashable, ways: Sequence[T], launch: Callable[[T], object], on: Tensor) -> T:
-    """The way whose launch takes the least time, caches warm; asked once a process for each key.
+def quickest(key: Hashable, ways: Sequence[T], call: Callable[[T], object], on: Tensor) -> T:
+    """The way whose call takes the least time, caches warm; asked once a process for each key.
 
     Every copy of a kernel must run in the same way, so what was chosen stays. A way that the device lacks
     registers or shared memory for is passed over. Off the device there is no time to tell: the first way.
@@ -29,23 +31,23 @@ def quickest(key: Hashable, ways: Sequence[T], launch: Callable[[T], object], on
         return ways[0]
     key = (key, on.device)
     if key not in _CHOSEN:
-        _CHOSEN[key] = min((took(launch, way), at) for at, way in enumerate(ways))[1]
+        _CHOSEN[key] = min((took(call, way), at) for at, way in enumerate(ways))[1]
     return ways[_CHOSEN[key]]
 
 
-def took(launch: Callable[[T], object], way: T) -> float:
+def took(call: Callable[[T], object], way: T) -> float:
     """Milliseconds of several calls; infinite where the device cannot run it."""
     from triton.runtime.errors import OutOfResources
 
     try:
         for _ in range(WARM):
-            launch(way)
+            call(way)
     except OutOfResources:
         return float("inf")
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(TIMED):
-        launch(way)
+        call(way)
     end.record()
     end.synchronize()
     return start.elapsed_time(end)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from suite.cpu.info import Facts
+from suite.device import slug
 from suite.harmless import Cache, Number, Sentence, Size, Word, fits, shown
 from suite.record import Run
 
@@ -57,7 +58,7 @@ class Gpu(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def key(self) -> str:
         """The folder of its results."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return slug(self.name)
 
 
 KINDS: dict[Any, type[Cpu] | type[Gpu]] = {"cpu": Cpu, "cuda": Gpu}
