@@ -1,8 +1,8 @@
 """Checking: an answer is held against the float64 reference before any of its times count."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -11,6 +11,10 @@ from torch import Tensor
 
 from suite.case import Case
 from suite.op import OPS, Operands
+
+if TYPE_CHECKING:
+    from suite.kernel import Kernel
+    from suite.selector import Select, Selector
 
 
 class Wrong(Exception):
@@ -22,12 +26,15 @@ class Question:
     """Operands of a case, and what a kernel must answer: float64, with the error rounding explains.
 
     An answer may have several parts; expected and allowed are then tuples. Whole numbers allow no error.
+    select: what chose the first operand from the live ones, where that is done at run time.
     """
 
     case: Case
     operands: Operands
     expected: Any
     allowed: Any
+    select: "Select | None" = None
+    _chosen: "dict[Selector, Question]" = field(default_factory=dict)
 
     @cached_property
     def whole(self) -> "Question":
@@ -35,14 +42,32 @@ class Question:
         op = OPS[self.case.op]
         return question(self.case, op.whole(self.case, self.operands)) if op.whole else self
 
-    def of(self, dense: bool) -> "Question":
+    def of(self, kernel: "Kernel") -> "Question":
         """What such a kernel is asked."""
-        return self.whole if dense else self
+        if kernel.dense:
+            return self.whole
+        return self.chosen(kernel.selector) if kernel.selector else self
+
+    def chosen(self, selector: "Selector") -> "Question":
+        """The answer over what a selector keeps of these operands."""
+        if selector not in self._chosen:
+            select = selector.prepare(self.case, *fixed(self.case, self.operands))
+            self._chosen[selector] = over(self.case, self.operands, select)
+        return self._chosen[selector]
 
     @cached_property
     def twin(self) -> "Question":
-        """The same fixed operands with other live ones: an answer kept from before is wrong here."""
-        return Question(self.case, *OPS[self.case.op].twin(self.operands, self.expected, self.allowed))
+        """The same fixed operands with other live ones: an answer kept from before is wrong here.
+
+        Where something is chosen, the first live operand is negated too, for another choice.
+        """
+        op = OPS[self.case.op]
+        twin = Question(self.case, *op.twin(self.operands, self.expected, self.allowed))
+        if self.select is None:
+            return twin
+        first = op.live[0]
+        turned = tuple(-one if at == first else one for at, one in enumerate(twin.operands))
+        return over(self.case, turned, self.select)
 
 
 def question(case: Case, operands: Operands) -> Question:
@@ -50,6 +75,17 @@ def question(case: Case, operands: Operands) -> Question:
     op = OPS[case.op]
     expected = op.reference(*operands)
     return Question(case, operands, expected, op.allowed(case, operands, expected))
+
+
+def fixed(case: Case, operands: Operands) -> Operands:
+    """The operands that stay from call to call, but for the sparse one."""
+    return tuple(one for at, one in enumerate(operands) if at and at not in OPS[case.op].live)
+
+
+def over(case: Case, operands: Operands, select: "Select") -> Question:
+    """The answer over what is chosen of these operands."""
+    found = select(*(operands[at] for at in OPS[case.op].live))
+    return replace(question(case, (found, *operands[1:])), select=select)
 
 
 def check(answer: Any, question: Question) -> float:

@@ -67,17 +67,18 @@ def work(job: WorkJob, tell) -> None:
     """Visit the cases in order."""
     from suite import devices, sources
     from suite.case import from_id
-    from suite.kernel import KERNELS
     from suite.measure import Effort
     from suite.op import discover_parts
     from suite.pulse import NOBODY, Pulse
     from suite.registry import discover, pick
+    from suite.selector import entries
     from suite.visit import STAGES, Visit
 
     device = devices.of(job.device, job.threads)
     device.confine()
     discover_parts()
-    discover([Path(plugin) for plugin in job.plugins], folders=("kernels",))
+    discover([Path(plugin) for plugin in job.plugins], folders=("kernels", "workloads"))
+    there = entries()
     sources.use(job.matrices)
     pulse = Pulse(Path(job.folder) / PULSE)
 
@@ -96,7 +97,7 @@ def work(job: WorkJob, tell) -> None:
             pulse.beat(at, places[kernel], STAGES.index(stage))
 
         visit = Visit(device, job.visit, job.cache, Effort(**job.effort), job.metered, beat)  # pyright: ignore
-        kernels = [pick("kernel", name, KERNELS) for name in one.kernels]
+        kernels = [pick("kernel", name, there) for name in one.kernels]
         for result in visit.results(one.workload, from_id(one.case), kernels):
             tell(Event(line=result))
         tell(Event(done=at))

@@ -121,7 +121,7 @@ def trials(op: str, dtype: str) -> tuple[Trial, ...]:
 
     made = [one(Unstructured(s), shape) for shape in SHAPES[sizes] for s in SPARSITIES]
     made += [one(Unstructured(0.5), SHAPES[sizes][3], twist) for twist in TWISTS]
-    for kind in PATTERNS.values():
+    for kind in (one for one in PATTERNS.values() if not one.chosen):
         for pattern in examples(kind, [matrix(shape) for shape in PLAIN[sizes]]):
             at = [shape for shape in PLAIN[sizes] if exists(pattern, *matrix(shape))]
             made += [one(pattern, shape) for shape in at]
@@ -220,7 +220,7 @@ def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:
     try:
         if reasons := kernel.refusals(trial.case, device):
             return Verdict(trial, "refused", "; ".join(reasons))
-        asked, live = posed(trial).of(kernel.dense), OPS[kernel.op].live
+        asked, live = posed(trial).of(kernel), OPS[kernel.op].live
         names = OPS[kernel.op].operands
         shared = Intact({names[at]: one for at, one in enumerate(asked.operands) if at not in live})
         made = prepared(kernel, copies(kernel, asked, device))

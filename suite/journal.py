@@ -53,7 +53,7 @@ class Journal:
         self.results.append(line)
         self._done.add(line.key)
         if line.outcome != "ok":
-            self._failed.add((line.case, line.kernel))
+            self._failed.add((line.case, line.entry))
 
 
 OUT = Ending("refused", f"not tried: it ended its process on {STRIKES} other cases", None, None)

@@ -33,11 +33,17 @@ from suite.pattern import Pattern
 
 if TYPE_CHECKING:
     from suite.device import Device
+    from suite.selector import Selector
 
 KERNELS: dict[str, "Kernel"] = {}
 
 SOURCES = {".cpp": native.parts, ".cu": nvrtc.parts}  # native ones, and the files each is made of
-SHARED = ("suite.formats", "suite.kernels", "suite.cuda")  # layouts, and what kernels are made of
+SHARED = (  # layouts, and what kernels and selectors are made of
+    "suite.formats",
+    "suite.kernels",
+    "suite.cuda",
+    "suite.selection",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Prepared:
     run(*live) -> answer: the timed call.
     executed: the FLOPs it really issues, zeros included; a callable if known after a run; None if closed.
     values, metadata: bytes of the converted operand's values, and of indices, masks, padding; None if closed.
+        Of values a call may read a part: a callable, if which is known only after a run.
     holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
     executed_pattern: what the hardware runs it as, where that is not the case's: a 1:8 mask runs as "2:4".
@@ -68,7 +75,7 @@ class Prepared:
 
     run: Callable[..., Any]
     executed: int | Callable[[], int] | None = None
-    values: int | None = None
+    values: int | Callable[[], int] | None = None
     metadata: int | None = None
     holds: tuple[Any, ...] = ()
     note: dict[str, Any] = field(default_factory=dict)
@@ -96,11 +103,14 @@ class Kernel:
     execution: str  # "sparse", "dense", or "masked": dense, and the zeros put back in place
     live_order: str  # memory order of the live operand it wants: "rows" or "columns"
     extents: tuple[str, ...]
+    chooses: bool  # its run takes a Selection after the live operands, where there is one
+    selector: "Selector | None" = None  # which picks what it keeps, in every call
 
     def fits(self, case: Case) -> bool:
         """Whether the kernel is meant for such a case at all; if not, there is nothing to say about it."""
         return (
             case.op == self.op
+            and (self.dense or bool(self.selector) == case.pattern.chosen)
             and case.dtype in self.dtypes
             and (not self.patterns or isinstance(case.pattern, self.patterns))
             and all(case[size] == value for size, value in self.only.items())
@@ -133,9 +143,15 @@ class Kernel:
         is not this one's.
         """
         made = hashlib.sha256()
-        for part in source(self.prepare):
-            made.update(part)
+        for function in (self.prepare, self.selector.prepare) if self.selector else (self.prepare,):
+            for part in source(function):
+                made.update(part)
         return made.hexdigest()[:12]
+
+    @property
+    def alone(self) -> str:
+        """Its name without that of its selector."""
+        return self.name.removesuffix(f"+{self.selector}") if self.selector else self.name
 
     def __str__(self) -> str:
         return self.name
@@ -156,6 +172,7 @@ def kernel(
     execution: str = "",
     live_order: str = "rows",
     extents: tuple[str, ...] = ("smoke", "default", "full"),
+    chooses: bool = False,
     keep: bool = True,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Register the decorated prepare function as a kernel of its name (unless `keep` is False)."""
@@ -181,6 +198,7 @@ def kernel(
             execution=execution or ("dense" if dense else "sparse"),
             live_order=live_order,
             extents=extents,
+            chooses=chooses,
         )
         if keep:
             KERNELS[name] = made

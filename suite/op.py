@@ -19,6 +19,7 @@ from suite.sparse import Sparse, from_positions
 
 Operands = tuple[Any, ...]
 Answer = Tensor | tuple[Tensor, ...]
+Answered = tuple[Operands, Any]  # operands, and their answer in float64
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Op:
     rules(case): why there is no case of these sizes; empty if there is.
     around(case, a): all operands: the sparse matrix, which is the first, and others drawn to go with it.
     whole(case, operands): what dense kernels answer for, where that is not the same: nothing left out.
+    sparse(operands): whose sparsity and structure lines state; the first Sparse, unless it is among numbers.
     reference(*operands): the answer in float64, or a tuple of several; indices among them are whole numbers.
     allowed(case, operands, expected): the largest error rounding explains, element by element.
     twin(operands, expected, allowed): other live operands with their answer and tolerance, at no cost.
@@ -39,6 +41,8 @@ class Op:
     live_bytes(case, operands): bytes of the live operands that are touched, and of the answer.
     answers: what the parts of an answer are called, where it has several.
     settle(answer, expected): an answer in the form of the expected one, where kernels may choose another.
+    quality(case, chosen, whole): what leaving out costs where that is chosen at run time, by name: the
+        operands and the answer in float64 of what was chosen, and of the whole. None: nothing is chosen here.
     about: what a reader calls it; empty for the product that needs no name.
     """
 
@@ -58,8 +62,12 @@ class Op:
     room: Callable[[Case], int] | None = None
     rules: Callable[[Case], list[str]] = lambda case: []
     whole: Callable[[Case, Operands], Operands] | None = None
+    sparse: Callable[[Operands], Sparse | None] = lambda operands: next(
+        (one for one in operands if isinstance(one, Sparse)), None
+    )
     answers: tuple[str, ...] = ()
     settle: Callable[[Any, Any], Any] = lambda answer, expected: answer
+    quality: Callable[[Case, "Answered", "Answered"], dict[str, float]] | None = None
     about: str = ""
 
 
@@ -90,7 +98,9 @@ def faults(case: Case) -> list[str]:
         return [f"sizes are at least 1, got {', '.join(bad)}"]
     if broken := op.rules(case):
         return broken
-    return [] if case.data else case.pattern.faults(*op.shape(case))
+    if case.pattern.chosen and not op.quality:
+        return [f"{op.name} has nothing that is chosen at run time"]
+    return [] if case.pattern.given and case.data else case.pattern.faults(*op.shape(case))
 
 
 def sparsity(case: Case) -> float:
@@ -108,7 +118,7 @@ def make_operands(case: Case) -> Operands:
 def weight(case: Case) -> Sparse:
     """The sparse matrix of a case: its data, or its pattern with values standard normal, never constant."""
     shape = OPS[case.op].shape(case)
-    if case.data:
+    if case.pattern.given:
         a = sources.load(case.data, case.torch_dtype, case.seed)
         a = replace(a, values=case.cast(a.values))
         if a.shape != shape:

@@ -36,6 +36,8 @@ class Pattern:
 
     spelling: ClassVar[str] = ""
     family: ClassVar[str] = ""  # what reports call it, all parameters aside: "N:M", "block"
+    given: ClassVar[bool] = False  # the nonzeros stand where a file has them
+    chosen: ClassVar[bool] = False  # selectors pick them at run time
 
     def positions(self, m: int, k: int, seed: int) -> Positions:
         """Where an m x k matrix of this pattern has its nonzeros. Never dense: m may be a million."""

@@ -11,10 +11,11 @@ from itertools import zip_longest
 
 from suite import sources
 from suite.case import DTYPES, Case, from_id
-from suite.kernel import KERNELS, Kernel
+from suite.kernel import Kernel
 from suite.op import faults, sparsity
 from suite.pattern import parse
 from suite.registry import Unusable, pick
+from suite.selector import entries
 from suite.workload import WORKLOADS, Workload
 
 FIRST = (0.5, 0.9, 0.7, 0.95)  # a crossover is bracketed after two points, and near after four
@@ -55,11 +56,11 @@ def plan(
     globs = kernels.split(",")
     able = [
         one
-        for name, one in KERNELS.items()
+        for name, one in entries().items()
         if one.on == device_kind and any(fnmatch(name, glob) for glob in globs)
     ]
     if not able:
-        there = ", ".join(sorted(name for name, one in KERNELS.items() if one.on == device_kind))
+        there = ", ".join(sorted(name for name, one in entries().items() if one.on == device_kind))
         raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
     if kernels == "*":  # naming a kernel is asking for it at any extent
         able = [one for one in able if extent in one.extents]
@@ -128,7 +129,7 @@ def axes_of_pattern(case: Case) -> set[str]:
 
 def spread(case: Case, axis: str, values: Sequence[str]) -> list[Case]:
     """The case at each value of the axis; as it is, if it has no such axis."""
-    if not has(case, axis) or (case.data and axis in ("m", "k", "pattern")):
+    if not has(case, axis) or (case.pattern.given and axis in ("m", "k", "pattern")):
         return [case]
     return [moved(case, axis, value) for value in values]
 
@@ -199,7 +200,7 @@ def line_of(case: Case) -> tuple:
 
 def rank(case: Case) -> int:
     """How early on its line a case comes: the nearest of the first points, else after them."""
-    if case.data:
+    if case.pattern.given:
         return 0
     near = [at for at, first in enumerate(FIRST) if abs(first - sparsity(case)) < 0.015]
     return near[0] if near else len(FIRST)

@@ -139,7 +139,12 @@ class Result(Line, tag="result"):
     @property
     def key(self) -> tuple:
         """What `--resume` goes by."""
-        return self.case, self.kernel, self.kernel_hash, self.cache, self.threads, self.visit
+        return self.case, self.entry, self.kernel_hash, self.cache, self.threads, self.visit
+
+    @property
+    def entry(self) -> str:
+        """What ran, as plans call it: a kernel, or one with its selector."""
+        return f"{self.kernel}+{self.selector}" if self.selector else self.kernel
 
 
 class Score(Line, tag="score"):

@@ -22,6 +22,7 @@ from suite.kernel import KERNELS
 from suite.plan import Item
 from suite.record import SCHEMA, Any_Line, Result, Run, read
 from suite.registry import Unusable
+from suite.selector import entries
 from suite.stated import describe
 from suite.winners import winners
 from suite.workload import WORKLOADS
@@ -99,6 +100,7 @@ class Running:
         earlier: Sequence[Any_Line] = (),
     ) -> None:
         self.items, self.device, self.options, self.show = items, device, options, show
+        self.entries = entries()
         header = None if earlier else self.header()  # before there is a file, so that no file lacks it
         self.journal = Journal(file, earlier)
         if header:
@@ -178,7 +180,7 @@ class Running:
         work = Work(item.workload, str(item.case), [])
         for name in item.kernels:
             if not self.journal.is_due(
-                (work.case, name, KERNELS[name].hash, cache, self.device.threads, visit)
+                (work.case, name, self.entries[name].hash, cache, self.device.threads, visit)
             ):
                 continue
             if not self.journal.is_out(name):
@@ -242,7 +244,7 @@ class Running:
     def _failure(self, work: Work, name: str, visit: int, ending: Ending, metered: bool) -> Result:
         """The line of a kernel that cannot tell itself what became of it."""
         cache = "rotating" if metered else self.options.cache
-        about = describe(work.workload, from_id(work.case), KERNELS[name], self.device, visit, cache)
+        about = describe(work.workload, from_id(work.case), self.entries[name], self.device, visit, cache)
         return Result(**about, outcome=ending.outcome, note=ending.note)
 
     def _tell(self, visit: int, case: str) -> None:

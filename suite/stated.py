@@ -26,7 +26,8 @@ def describe(
         "seed": case.seed,
         "data": case.data,
         "phase": case.regime,
-        "kernel": kernel.name,
+        "kernel": kernel.alone,
+        "selector": kernel.selector and kernel.selector.name,
         "kernel_hash": kernel.hash,
         "dense": kernel.dense,
         "ids": list(kernel.ids),
@@ -41,7 +42,7 @@ def describe(
 def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
     """What every line of a case states: sparsity counted on the operand, its structure, FLOPs and bytes."""
     op = OPS[case.op]
-    sparse = next((one for one in operands if isinstance(one, Sparse)), None)
+    sparse = op.sparse(operands)
     rounded = (
         {name: value and four_digits(value) for name, value in structure(sparse).items()} if sparse else {}
     )
@@ -56,4 +57,6 @@ def ledger(case: Case, operands: tuple[Any, ...]) -> dict[str, Any]:
 
 def achieved(op: Op, case: Case, sparse: Sparse) -> float:
     """The share of the positions that could hold a nonzero and do not."""
-    return 1 - sparse.nonzeros / op.room(case) if op.room else sparse.sparsity
+    m, k = op.shape(case)
+    room = op.room(case) if op.room else m * k
+    return 1 - sparse.nonzeros / room if room else 0.0

@@ -15,10 +15,11 @@ from suite.energy import meter_calls
 from suite.entry import Entry, failure
 from suite.held import size
 from suite.intact import Intact
-from suite.kernel import Kernel, Prepared, Refused, prepared
+from suite.kernel import Kernel, Prepared, Refused
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
-from suite.record import Result
+from suite.record import Result, four_digits
+from suite.selector import Select
 from suite.stated import describe, ledger
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
@@ -124,20 +125,22 @@ class Visit:
 
     def prepare(self, one: Entry, asked: Question) -> None:
         """Prepare and call twice: the first compiles and pages in, the second is what conversion costs."""
-        kernel, op, asked = one.kernel, OPS[asked.case.op], asked.of(one.kernel.dense)
+        kernel, op, whole, asked = one.kernel, OPS[asked.case.op], asked, asked.of(one.kernel)
         own = tuple(each.clone() if at in op.live else each for at, each in enumerate(asked.operands))
         operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)
         self.beat(kernel.name, "preparing")
-        first, made = self.clocked(lambda: prepared(kernel, operands))
+        first, made = self.clocked(lambda: one.prepared(asked.case, operands))
         self.beat(kernel.name, "checking")
         first_call, answer = self.clocked(lambda: made.run(*live))
         one.error = check(answer, asked)
+        if kernel.selector and op.quality:
+            one.chosen = ledger(asked.case, asked.operands) | {"quality": quality(asked, whole.whole)}
         poison(answer)
         del made, answer
         self.beat(kernel.name, "preparing")
         peak = self.device.peak()
-        one.setup, made = self.clocked(lambda: prepared(kernel, operands))
+        one.setup, made = self.clocked(lambda: one.prepared(asked.case, operands))
         one.recent, answer = self.clocked(lambda: made.run(*live))
         poison(answer)
         one.compile = max(0.0, first + first_call - one.setup - one.recent)
@@ -163,7 +166,7 @@ class Visit:
             operands = one.kernel.arrange(own, op.live)
             return self.contend(
                 one,
-                prepared(one.kernel, operands),
+                one.prepared(asked.case, operands),
                 tuple(operands[at] for at in op.live),
                 replace(asked, operands=own),
             )
@@ -182,21 +185,30 @@ class Visit:
         """Time all that are still standing, round-robin."""
         for one in entries:
             self.attempt(one, lambda one=one: self.enter(one, asked))
-        contenders = [one.contender for one in entries if one.contender]
+        contenders = [each for one in entries for each in (one.contender, one.selecting) if each]
         order = random.Random(f"{asked.case} {self.number}")
         race(contenders, self.effort, order, lambda c: self.beat(c.name, "timing"))
         for one in entries:
-            if one.contender and one.contender.failed:
-                one.end(*failure(one.contender.failed))
+            for each in (one.contender, one.selecting):
+                if each and each.failed:
+                    one.end(*failure(each.failed))
 
     def enter(self, one: Entry, asked: Question) -> None:
         """Into the race, with the timer that its device chooses for it."""
         if one.made is None:
             return
         self.beat(one.kernel.name, "timing")
-        contender = self.contend(one, one.made, one.live, asked.of(one.kernel.dense))
+        contender = self.contend(one, one.made, one.live, asked.of(one.kernel))
         contender.timer = self.device.timer(contender, self.cache)
         one.contender = contender
+        if one.select:
+            one.selecting = self.alone(one, one.select)
+
+    def alone(self, one: Entry, select: Select) -> Contender:
+        """The selector by itself, timed as the kernel is; what it keeps, only it knows."""
+        made = Contender(one.kernel.name, lambda: select(*one.live), (one.live,), True, size(one.live))
+        made.timer = self.device.timer(made, self.cache)
+        return made
 
     def meter(self, one: Entry, asked: Question) -> None:
         """An energy window over rotating operands."""
@@ -204,7 +216,7 @@ class Visit:
         if meter is None or one.made is None:
             return
         self.beat(one.kernel.name, "metering")
-        first = self.contend(one, one.made, one.live, asked.of(one.kernel.dense))
+        first = self.contend(one, one.made, one.live, asked.of(one.kernel))
         turns = [first]
         for _ in range(self.device.rotation(first) - 1):
             if first.again:
@@ -224,7 +236,7 @@ class Visit:
         """The last timed answer, then other numbers in the same memory: a kept answer shows itself."""
         if one.made is None:
             return
-        asked = asked.of(one.kernel.dense)
+        asked = asked.of(one.kernel)
         self.beat(one.kernel.name, "checking again")
         if one.contender:
             check(one.contender.answer, asked)
@@ -250,7 +262,7 @@ class Visit:
             outcome=outcome,
             note=note,
             energy_note=one.energy_note or (None if one.energy else self.energy_note),
-            **facts,
+            **(facts | one.chosen),
             **one.measured(noise, self.device.meter.source if self.device.meter else None),
         )
 
@@ -263,6 +275,14 @@ class Visit:
     def energy_note(self) -> str:
         """Why a line has no joules."""
         return NOT_CHOSEN if self.device.meter else self.device.no_meter
+
+
+def quality(chosen: Question, whole: Question) -> dict[str, float]:
+    """What was lost by leaving out what was not chosen."""
+    measure = OPS[chosen.case.op].quality
+    assert measure
+    found = measure(chosen.case, (chosen.operands, chosen.expected), (whole.operands, whole.expected))
+    return {name: four_digits(value) for name, value in found.items()}
 
 
 def shared(asked: Question) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def winners(results: Iterable[Result], everything: bool = False) -> dict[tuple[s
     """(workload, case) -> kernels to meter."""
     cases = {(key[1], key[2]): rows for key, rows in grouped((0, None, line) for line in results).items()}
     if everything:
-        kernels = {at: tuple(row.first.kernel for row in rows if row.timed) for at, rows in cases.items()}
+        kernels = {at: tuple(row.first.entry for row in rows if row.timed) for at, rows in cases.items()}
         return {at: names for at, names in kernels.items() if names}
     curves: dict[tuple, list[tuple[str, str]]] = {}
     for at, rows in cases.items():
@@ -39,4 +39,4 @@ def unfitness(rows: list[Row]) -> tuple[bool, float]:
 
 def best_of_each(rows: list[Row]) -> tuple[str, ...]:
     """The best dense and the best sparse kernel, where there are any."""
-    return tuple(row.first.kernel for row in best_of(rows).values() if row)
+    return tuple(row.first.entry for row in best_of(rows).values() if row)

@@ -10,6 +10,7 @@ where packing is most of it; 64 numbers a head and less, where a sixth of the ti
 """
 
 from ctypes import CDLL, Structure, byref, c_int64, c_void_p
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from suite import native
 from suite.kernel import Prepared, kernel
+from suite.selection import Selection
 from suite.sparse import Sparse
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -29,8 +31,8 @@ UNIT, MOST = 16, 256  # numbers of a head: a multiple, and no more
 class Plan(Structure):
     """The struct of this name in the source, which says what the fields are."""
 
-    ARRAYS = ("starts", "columns", "order", "keys", "values", "work")
-    NUMBERS = ("heads", "groups", "n", "d", "block", "causal", "threads")
+    ARRAYS = ("starts", "columns", "order", "bias", "keys", "values", "work")
+    NUMBERS = ("heads", "groups", "n", "there", "d", "block", "causal", "threads")
     _fields_ = [*((name, c_void_p) for name in ARRAYS), *((name, c_int64) for name in NUMBERS)]
 
 
@@ -49,56 +51,76 @@ def refuse(case, device):
     return reasons
 
 
-def in_turn(a: Sparse) -> Tensor:
+def in_turn(a: Sparse, heads: int) -> Tensor:
     """The rows of a mask, head after head for the caches' sake; of each head, long ones first."""
-    rows, across = a.shape
-    order = np.lexsort((-a.row_lengths.numpy(), np.arange(rows) // across))
+    rows = a.shape[0]
+    order = np.lexsort((-a.row_lengths.numpy(), np.arange(rows) // (rows // heads)))
     return torch.from_numpy(order.astype(np.int32))
 
 
-def executed(a: Sparse, sizes: Sizes, block: int, d: int, causal: bool) -> int:
+def executed(a: Sparse, sizes: Sizes, plan: Plan) -> int:
     """FLOPs: of a diagonal block, a panel looks at the keys up to its last query."""
-    rows, across = a.shape
-    seen = a.nonzeros * block**2
-    if causal:
-        numbers = torch.repeat_interleave(torch.arange(rows), a.row_lengths)
-        panels = block // sizes.width
-        seen -= int((numbers % across == a.columns).sum()) * sizes.width**2 * panels * (panels - 1) // 2
-    return 2 * (sizes.depth + d) * seen
+    seen = a.nonzeros * plan.block**2
+    if plan.causal:
+        rows = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
+        diagonal = int((rows % (plan.n // plan.block) == a.columns).sum())
+        panels = plan.block // sizes.width
+        seen -= diagonal * sizes.width**2 * panels * (panels - 1) // 2
+    return 2 * (sizes.depth + plan.d) * seen
 
 
 def prepare(library: CDLL, a: Sparse, q: Tensor, k: Tensor, causal: bool) -> Prepared:
     """Attention of q to k by the source, over the pairs of blocks that a stores."""
     (heads, n, d), threads = q.shape, torch.get_num_threads()
-    block = n // a.shape[1]
-    plan = Plan(heads=heads, groups=len(k), n=n, d=d, block=block, causal=causal, threads=threads)
+    block = heads * n // a.shape[0]
+    plan = Plan(heads=heads, n=n, d=d, block=block, causal=causal, threads=threads)
     sizes = Sizes()
-    library.sizes(byref(plan), q.dtype == torch.bfloat16, byref(sizes))
-    index = (a.starts.int(), a.columns, in_turn(a))
-    buffers = (sizes.keys, sizes.values, sizes.work * threads)
-    held = (*index, *(torch.empty(size, dtype=torch.uint8) for size in buffers))
-    for name, one in zip(Plan.ARRAYS, held, strict=True):
-        setattr(plan, name, one.data_ptr())
+    held: dict[str, Tensor] = {}
+
+    def look(a: Sparse, k: Tensor) -> None:
+        """At these blocks of these keys from now on."""
+        plan.groups, plan.there = k.shape[:2]
+        library.sizes(byref(plan), q.dtype == torch.bfloat16, byref(sizes))
+        held.update(starts=a.starts.int(), columns=a.columns, order=in_turn(a, heads))
+        if isinstance(a, Selection) and a.bias is not None:
+            held["bias"] = a.bias * sqrt(d)
+        for name, room in (("keys", sizes.keys), ("values", sizes.values), ("work", sizes.work * threads)):
+            if name not in held or held[name].nbytes < room:
+                held[name] = torch.empty(room, dtype=torch.uint8)
+        for name, one in held.items():
+            setattr(plan, name, one.data_ptr())
+
+    look(a, own(a, k, k)[0])
     out = torch.empty_like(q)
     dtype = str(q.dtype).removeprefix("torch.")
     live = (native.LIVE,) * 3
     attend = native.bind(library[f"attention_{dtype}"], byref(plan), *live, out)
 
-    def run(q, k, v):
+    def run(q, k, v, found=None):
+        if found is not None:
+            k, v = own(found, k, v)
+            look(found, k)
         attend(q, k, v)
         return out
 
     return Prepared(
         run,
-        executed=executed(a, sizes, block, d, causal),
+        executed=executed(a, sizes, plan),
         values=0,
-        metadata=sum(one.nbytes for one in index),
-        holds=(*held, out),
+        metadata=sum(held[name].nbytes for name in ("starts", "columns", "order")),
+        holds=(*held.values(), out),
         note={"panel": sizes.width},
     )
 
 
-@kernel(op="attention", on="cpu", dtypes=DTYPES, refuse=refuse)
+def own(a: Sparse, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys and values to look at: those that were chosen, if any were."""
+    if isinstance(a, Selection) and a.k is not None and a.v is not None:
+        return a.k, a.v
+    return k, v
+
+
+@kernel(op="attention", on="cpu", dtypes=DTYPES, refuse=refuse, chooses=True)
 def attention_block(a, q, k, v):
     """Flash attention over the blocks a mask keeps, in C++."""
     return prepare(native.load(SOURCE), a, q, k, causal=False)

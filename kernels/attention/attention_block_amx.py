@@ -33,7 +33,7 @@ def load():
     return library
 
 
-@kernel(op="attention", on="cpu", dtypes=("bfloat16",), isa=ISA, refuse=refuse)
+@kernel(op="attention", on="cpu", dtypes=("bfloat16",), isa=ISA, refuse=refuse, chooses=True)
 def attention_block_amx(a, q, k, v):
     """Flash attention over the blocks a mask keeps, on AMX tiles, in C++."""
     return attention_block.prepare(load(), a, q, k, causal=False)

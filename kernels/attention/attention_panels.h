@@ -38,12 +38,13 @@ constexpr int AT_ONCE = 2;
 // What does not change from call to call; attention_block.py passes the same. A row is a block of queries.
 struct Plan {
   const std::int32_t* starts;   // [heads * n / block + 1]
-  const std::int32_t* columns;  // blocks of keys, rising in a row
+  const std::int32_t* columns;  // blocks of keys
   const std::int32_t* order;    // [heads * n / block] rows as they are worked on
-  void* keys;                   // [groups, n, d] if they are packed
+  const float* bias;            // [groups, there] added to the scores of a key before they are scaled, or null
+  void* keys;                   // [groups, there, d] if they are packed
   void* values;                 // likewise
   void* work;                   // [threads] of `room` bytes
-  std::int64_t heads, groups, n, d, block, causal, threads;
+  std::int64_t heads, groups, n, there, d, block, causal, threads;  // of n queries, and keys that are there
 
   std::int64_t blocks() const { return n / block; }
 };
@@ -179,6 +180,14 @@ struct Panel {
       }
   }
 
+  __attribute__((noinline)) void shift(int columns, float* from, std::int64_t count, const float* bias) {
+    for (int column = 0; column < columns; ++column)
+      for (std::int64_t key = 0; key < count; ++key) {
+        float* at = from + column * SCORES + key * LANES;
+        store<LANES>(load<LANES>(at) + bias[key], at);
+      }
+  }
+
   // Scores of so many keys become weights.
   __attribute__((noinline)) void soften(int columns, std::int64_t count, float scale) {
     constexpr int PARTS = 4;
@@ -260,9 +269,10 @@ void attend_row(const Plan& plan, Panel<Products>& panel, std::int64_t row, cons
     return;
   }
   const std::int64_t group = row / plan.blocks() / (plan.heads / plan.groups);
-  keys += group * plan.n * panel.units, values += group * plan.n / Unit::NUMBERS * d;
+  keys += group * plan.there * panel.units, values += group * plan.there / Unit::NUMBERS * d;
+  const float* bias = plan.bias ? plan.bias + group * plan.there : nullptr;
   const std::int64_t width = Products::width(block), at_once = CHUNK / block;
-  const bool diagonal = plan.causal && columns[kept - 1] == row % plan.blocks();
+  const std::int64_t own = plan.causal ? row % plan.blocks() : -1;  // the block seen up to the query alone
   const float scale = 1.44269504f / std::sqrt(float(d));  // of scores to powers of two
   with_columns<Products>(width / LANES, [&](auto number) {
     constexpr int V = number;
@@ -273,11 +283,12 @@ void attend_row(const Plan& plan, Panel<Products>& panel, std::int64_t row, cons
         Seen<Unit> seen[CHUNK / LEAST_BLOCK];
         std::int64_t count = 0;
         for (std::int64_t at = from; at < to; ++at) {
-          const bool last = diagonal && at + 1 == kept;
-          const std::int64_t key = columns[at] * block, there = last ? first + width : block;
+          const bool level = columns[at] == own;
+          const std::int64_t key = columns[at] * block, there = level ? first + width : block;
           float* scores = panel.scores + count * LANES;
           Products::template score<V>(panel, keys + key * panel.units, there, scores);
-          if (last) panel.hide(V, scores, there, first);
+          if (bias) panel.shift(V, scores, there, bias + key);
+          if (level) panel.hide(V, scores, there, first);
           seen[at - from] = {values + key / Unit::NUMBERS * d, there / Unit::NUMBERS};
           count += there;
         }
@@ -299,7 +310,7 @@ template <class Products>
 Sizes sizes(const Plan& plan) {
   using Unit = typename Products::Unit;
   constexpr int NUMBERS = Unit::NUMBERS;
-  const std::int64_t units = Products::units(plan.d), all = plan.groups * plan.n * sizeof(Unit);
+  const std::int64_t units = Products::units(plan.d), all = plan.groups * plan.there * sizeof(Unit);
   return {Products::PACKS_KEYS ? all * units : 0,
           Products::PACKS_VALUES ? all / NUMBERS * plan.d : 0, Panel<Products>::room(plan.d),
           Products::width(plan.block), units * NUMBERS};
@@ -318,7 +329,7 @@ void attend(const Plan& plan, const Number* q, const Number* k, const Number* v,
   {
     Products::begin();
 #pragma omp for schedule(static)
-    for (std::int64_t at = 0; at < plan.groups * plan.n; at += block) {
+    for (std::int64_t at = 0; at < plan.groups * plan.there; at += block) {
       if constexpr (KEYS) Products::pack_keys(k + at * d, block, d, packed_keys + at * units);
       if constexpr (VALUES)
         Products::pack_values(v + at * d, block, d, packed_values + at / Unit::NUMBERS * d);

@@ -8,7 +8,7 @@ from suite.kernel import kernel
 from suite.kernels.attention.attention_block import DTYPES, SOURCE, prepare, refuse
 
 
-@kernel(op="attention_causal", on="cpu", dtypes=DTYPES, refuse=refuse)
+@kernel(op="attention_causal", on="cpu", dtypes=DTYPES, refuse=refuse, chooses=True)
 def attention_causal_block(a, q, k, v):
     """Flash attention over the blocks a causal mask keeps, in C++."""
     return prepare(native.load(SOURCE), a, q, k, causal=True)

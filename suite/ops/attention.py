@@ -7,10 +7,16 @@ the key blocks. What it leaves out is no part of the answer, and a query that se
 mask always has its diagonal.
 
 Dense kernels answer for a mask that leaves out nothing: attention in full is what a sparse one saves.
+
+The mask may be chosen at run time, from q, k and v: a Selection, which may bring other keys and values too.
+Its quality: `recall`, the share of attention's weight on tokens that are kept as they are, each query alike;
+`error`, the distance from attention in full, by absolute values, over the size of that; `cosine` of the two,
+the mean over queries.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -18,8 +24,12 @@ import torch
 from torch import Tensor
 
 from suite.case import Case
-from suite.op import Op, Operands, generator, register
+from suite.inputs import INPUTS
+from suite.op import Answered, Op, Operands, generator, register
+from suite.patterns.unstructured import Unstructured
+from suite.registry import pick
 from suite.rounding import ROUNDING
+from suite.selection import Selection, by_row
 from suite.sparse import Sparse, from_positions
 
 
@@ -44,8 +54,11 @@ def rules(case: Case) -> list[str]:
 
 
 def drawn(case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """Q, K and V standard normal: no block is more worth attending to than another."""
+    """Q, K and V as the case's data names them; else standard normal: no block is worth more than another."""
     source = generator(case, 1)
+    if case.data:
+        q, k, v = (case.cast(one) for one in pick("input", case.data, INPUTS).draw(case, source))
+        return q, k, v
     heads = (case["h"], case["g"], case["g"])
     q, k, v = (case.cast(torch.randn(each, case["n"], case["d"], generator=source)) for each in heads)
     return q, k, v
@@ -53,11 +66,18 @@ def drawn(case: Case) -> tuple[Tensor, Tensor, Tensor]:
 
 def around(case: Case, a: Sparse) -> Operands:
     """The mask as it is."""
-    return a, *drawn(case)
+    return (blindly(case) if case.pattern.chosen else a), *drawn(case)
+
+
+def blindly(case: Case) -> Sparse:
+    """A mask that spends a budget without looking: it stands for those that selectors find."""
+    return by_row(torch.rand(case["h"], blocks(case), blocks(case), generator=generator(case, 2)), case)
 
 
 def around_causal(case: Case, a: Sparse) -> Operands:
     """The mask without what lies after a query's block, and with that block itself."""
+    if case.pattern.chosen:
+        return blindly(case), *drawn(case)
     across = blocks(case)
     rows = np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy())
     columns = a.columns.numpy()
@@ -109,21 +129,27 @@ def attended(
     scores: float or lower, of the kept keys, in the dtype of q, before the softmax and scaled.
     """
     heads, n, d = q.shape
-    size = n // a.shape[1]
+    size = heads * n // a.shape[0]
+    bias = None
+    if isinstance(a, Selection):
+        k, v = (given if own is None else own.to(given.dtype) for own, given in ((a.k, k), (a.v, v)))
+        bias = a.bias
     starts, columns = a.starts.tolist(), a.columns.long()
     inside = torch.arange(size, device=q.device)
     for row in range(a.shape[0]):
         kept = columns[starts[row] : starts[row + 1]]
         if not len(kept):
             continue
-        head, block = divmod(row, a.shape[1])
+        head, block = divmod(row, n // size)
         shared = head * len(k) // heads
         keys = (kept[:, None] * size + inside).flatten()
         queries = slice(block * size, (block + 1) * size)
         scores = q[head, queries] @ k[shared, keys].t() / sqrt(d)
-        seen = (
-            keys <= queries.start + inside[:, None] if causal else torch.ones_like(scores, dtype=torch.bool)
-        )
+        if bias is not None:
+            scores = (scores + bias[shared, keys]).to(q.dtype)
+        seen = torch.ones_like(scores, dtype=torch.bool)
+        if causal:  # of its own block, a query sees the keys up to itself
+            seen = (kept != block).repeat_interleave(size) | (inside.repeat(len(kept)) <= inside[:, None])
         yield head, queries, scores, v[shared, keys], seen
 
 
@@ -164,6 +190,54 @@ def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operand
     return (a, *live), (expected * -0.5).flip(-1), allowed.flip(-1)
 
 
+@lru_cache(maxsize=1)
+def weights(case: Case) -> Tensor:
+    """Of attention in full: what a block's queries, alike, give each token: float32 [h, n / b, n].
+
+    Rows sum to 1. Of a case without its mask, so that what chooses on the same operands shares it.
+    """
+    q, k, _ = (one.float() for one in drawn(case))
+    n, b, across = case["n"], case["b"], blocks(case)
+    later = torch.ones(n, n, dtype=torch.bool).triu(1) if case.op == ATTENTION_CAUSAL.name else None
+    found = torch.empty(case["h"], across, n)
+    for head in range(case["h"]):
+        scores = q[head] @ k[head * case["g"] // case["h"]].t() / sqrt(case["d"])
+        if later is not None:
+            scores.masked_fill_(later, -torch.inf)
+        found[head] = scores.softmax(-1).view(across, b, n).mean(1)
+    return found
+
+
+def without_mask(case: Case) -> Case:
+    """All cases of these operands are one."""
+    return replace(case, pattern=Unstructured(0.0))
+
+
+def covered(found: Sparse, case: Case) -> Tensor:
+    """Which tokens each query block sees as they are: truths [h, n / b, n]."""
+    n, b, heads, across = case["n"], case["b"], case["h"], blocks(case)
+    rows = torch.repeat_interleave(torch.arange(found.shape[0]), found.row_lengths)
+    places = found.columns.long()[:, None] * b + torch.arange(b)
+    if isinstance(found, Selection) and found.tokens is not None:
+        groups = len(found.tokens)
+        tokens = found.tokens[(rows // across * groups // heads)[:, None], places]
+    else:
+        tokens = places
+    seen = torch.zeros(heads * across, n + 1, dtype=torch.bool)
+    seen[rows[:, None], tokens] = True  # -1 is one beyond the last
+    return seen[:, :n].view(heads, across, n)
+
+
+def quality(case: Case, chosen: Answered, whole: Answered) -> dict[str, float]:
+    """What was lost by choosing."""
+    (found, *_), answer = chosen
+    full = whole[1]
+    recall = (weights(without_mask(case)) * covered(found.to("cpu"), case)).sum(-1).mean()
+    cosine = torch.nn.functional.cosine_similarity(answer, full, dim=-1).mean()
+    error = (answer - full).abs().sum() / full.abs().sum()
+    return {"recall": float(recall), "error": float(error), "cosine": float(cosine)}
+
+
 def room(case: Case) -> int:
     """Pairs of blocks that a causal mask may have."""
     return case["h"] * blocks(case) * (blocks(case) + 1) // 2
@@ -196,6 +270,7 @@ ATTENTION = register(
         live_bytes=lambda case, operands: (
             2 * (case["h"] + case["g"]) * case["n"] * case["d"] * case.torch_dtype.itemsize
         ),
+        quality=quality,
         about="attention",
     )
 )

@@ -10,6 +10,8 @@ from suite.registry import Unusable
 class Given(Pattern):
     """No rule at all. Only a case with data has this pattern, and its file says the rest."""
 
+    given = True
+
     def faults(self, m: int, k: int) -> list[str]:
         return [self._needs()]
 

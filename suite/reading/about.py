@@ -73,8 +73,8 @@ def command(line: Result, run: Run | None) -> str:
     """What to type to measure this again, where its matrix and plug-ins lie."""
     options = run.options if run else {}
     words = ["sparsemark", "run", *([] if line.workload == NOTEBOOK else [line.workload])]
-    words += ["--case", line.case, "--kernels", line.kernel]
-    if line.data:
+    words += ["--case", line.case, "--kernels", line.entry]
+    if line.pattern == "given":
         words += ["--matrix", argument(line.data)]
     if options.get("extent", "default") != "default":
         words += ["--extent", str(options["extent"])]

@@ -119,7 +119,7 @@ def is_whole(found: Line) -> bool:
     """Whether a line's case was the workload's choice, not that of who ran it."""
     _, run, line = found
     picked = run is None or any(run.options.get(one) for one in ("set", "case", "race"))
-    return not picked and not line.data and line.workload in (run.workloads if run else ())
+    return not picked and line.pattern != "given" and line.workload in (run.workloads if run else ())
 
 
 def version(found: Line) -> int:

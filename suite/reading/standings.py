@@ -150,7 +150,9 @@ class Standings:
 def standings(race: Race, recorded: Sequence[Recorded]) -> list[Standings]:
     """How a race stands, once for each device, cache state and number of threads that ran any of it."""
     lines = current(usable(recorded))
-    shapes = {line.data: (line.sizes["m"], line.sizes["k"]) for _, _, line in lines if line.data}
+    shapes = {
+        line.data: (line.sizes["m"], line.sizes["k"]) for _, _, line in lines if line.pattern == "given"
+    }
     settings: dict[tuple, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for (device, _, case, _, cache, threads), rows in grouped(lines).items():
         settings[device, cache, threads][case] += rows

@@ -59,7 +59,9 @@ def of_work(line: Result, case: Case, op: Op) -> Iterator[str]:
     """Sparsity, FLOPs and bytes."""
     m, k = op.shape(case)
     cells = op.room(case) if op.room else m * k
-    expected = None if case.data or op.room else case.pattern.count(m, k)  # a causal mask cuts its pattern
+    expected = (
+        None if case.pattern.given or op.room else case.pattern.count(m, k)
+    )  # a causal mask cuts its pattern
     if (
         line.sparsity is not None
         and expected is not None

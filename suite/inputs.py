@@ -1,0 +1,44 @@
+"""Input: a rule by which live operands are drawn, so that what is worth keeping of them is known.
+
+    @inputs(ops=("attention", "attention_causal"))
+    def sinks(case, source):             # a generator of random numbers
+        return q, k, v                   # float32
+
+A case names it as its data.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from suite.case import Case
+
+INPUTS: dict[str, "Input"] = {}
+
+Draw = Callable[[Case, torch.Generator], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A rule by which the live operands of its ops are drawn."""
+
+    name: str
+    about: str
+    draw: Draw
+    ops: tuple[str, ...]
+
+
+def inputs(*, ops: tuple[str, ...]) -> Callable[[Draw], Input]:
+    """Register the decorated function as the input of its name."""
+
+    def register(draw: Draw) -> Input:
+        name = draw.__name__
+        if name in INPUTS:
+            raise ValueError(f"two inputs are called {name!r}; rename one of the functions")
+        INPUTS[name] = Input(name, inspect.getdoc(draw) or "", draw, ops)
+        return INPUTS[name]
+
+    return register
