@@ -37,6 +37,7 @@ def index(view):
         "agreements": view.agreements,
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
+        "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
         "structured": len(varied(frame)) > 0,
     }

@@ -2,21 +2,21 @@
 
 from collections import Counter
 
-from suite.kernel import KERNELS
 from suite.papers import papers
 from suite.report import page_of, report
+from suite.selector import entries
 
 
 @report
 def kernel(view):
     """What is this kernel, where does it rank, and where does it fail?"""
-    frame = view.frame
+    frame, there = view.frame, entries()
     standing = {}
     for part in view.ranking:
         for place in part.places:
-            standing.setdefault(place.kernel.partition(" with ")[0], []).append((part, place))
+            standing.setdefault(place.kernel, []).append((part, place))
     for name, rows in frame.groupby("kernel", sort=True):
-        known = KERNELS.get(name)
+        known = there.get(name)
         best = rows[rows["best"] & ~rows["dense"]]
         yield (
             page_of("kernel", name),

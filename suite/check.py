@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suite.case import Case
-from suite.op import OPS, Operands
+from suite.op import OPS, Operands, fixed
 
 if TYPE_CHECKING:
     from suite.kernel import Kernel
@@ -75,11 +75,6 @@ def question(case: Case, operands: Operands) -> Question:
     op = OPS[case.op]
     expected = op.reference(*operands)
     return Question(case, operands, expected, op.allowed(case, operands, expected))
-
-
-def fixed(case: Case, operands: Operands) -> Operands:
-    """The operands that stay from call to call, but for the sparse one."""
-    return tuple(one for at, one in enumerate(operands) if at and at not in OPS[case.op].live)
 
 
 def over(case: Case, operands: Operands, select: "Select") -> Question:

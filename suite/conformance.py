@@ -18,10 +18,11 @@ from suite.check import Question, Wrong, check, poison, question
 from suite.claims import claims, faults
 from suite.device import Device
 from suite.intact import Intact
-from suite.kernel import Kernel, Prepared, Refused, prepared
-from suite.op import OPS, Operands, make_operands, weight
+from suite.kernel import Kernel, Prepared, Refused
+from suite.op import OPS, Op, Operands, make_operands, weight
 from suite.pattern import PATTERNS, Pattern
 from suite.patterns.unstructured import Unstructured
+from suite.selector import ready
 from suite.sparse import Sparse, from_positions
 
 # By the names of an op's sizes: odd ones, single ones, and some beyond any tile.
@@ -54,6 +55,29 @@ SHAPES: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
         (4, 2, 128, 32, 16),
         (2, 2, 256, 128, 64),
     ),
+    ("n", "e", "d", "f"): (
+        (17, 5, 33, 9),
+        (1, 1, 1, 1),
+        (1, 8, 64, 48),
+        (40, 6, 70, 65),
+        (130, 3, 64, 32),
+        (5, 33, 20, 40),
+    ),
+    ("n", "h", "g", "t", "d", "b"): (
+        (2, 4, 2, 96, 32, 16),
+        (1, 1, 1, 16, 16, 1),
+        (3, 3, 3, 70, 64, 10),
+        (2, 6, 2, 384, 48, 4),
+        (1, 16, 1, 130, 128, 1),
+        (1, 2, 1, 2560, 32, 64),
+    ),
+    ("n", "h", "g", "t", "d"): (
+        (2, 4, 2, 33, 64),
+        (1, 1, 1, 7, 16),
+        (1, 3, 3, 70, 128),
+        (2, 2, 1, 40, 80),
+        (1, 1, 1, 1200, 32),
+    ),
     ("m", "k", "n", "steps"): (  # whole layers of k units
         (34, 17, 5, 3),
         (2, 1, 1, 2),
@@ -67,6 +91,9 @@ PLAIN: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
     ("m", "k", "n"): ((64, 48, 17), (17, 33, 5), (64, 48, 1), (130, 70, 65), (60, 60, 9)),
     ("m", "k", "p"): ((64, 64, 64), (64, 48, 64), (17, 33, 5), (130, 70, 65), (60, 60, 60)),
     ("h", "g", "n", "d", "b"): ((4, 2, 256, 32, 16), (2, 2, 64, 64, 16)),
+    ("n", "e", "d", "f"): ((48, 16, 40, 24), (17, 5, 33, 9)),
+    ("n", "h", "g", "t", "d", "b"): ((2, 8, 4, 512, 32, 16), (2, 8, 8, 64, 64, 4)),
+    ("n", "h", "g", "t", "d"): ((2, 4, 2, 16, 64), (1, 2, 1, 17, 32)),
     ("m", "k", "n", "steps"): ((64, 32, 17, 2), (34, 17, 5, 2), (120, 60, 9, 2)),
 }
 
@@ -121,12 +148,17 @@ def trials(op: str, dtype: str) -> tuple[Trial, ...]:
 
     made = [one(Unstructured(s), shape) for shape in SHAPES[sizes] for s in SPARSITIES]
     made += [one(Unstructured(0.5), SHAPES[sizes][3], twist) for twist in TWISTS]
-    for kind in (one for one in PATTERNS.values() if not one.chosen):
+    for kind in (one for one in PATTERNS.values() if has(OPS[op], one)):
         for pattern in examples(kind, [matrix(shape) for shape in PLAIN[sizes]]):
             at = [shape for shape in PLAIN[sizes] if exists(pattern, *matrix(shape))]
             made += [one(pattern, shape) for shape in at]
             made += [one(pattern, shape, "signed zeros") for shape in at[:1]]
     return tuple(dict.fromkeys(made))
+
+
+def has(op: Op, kind: type[Pattern]) -> bool:
+    """Whether a matrix of this op may have such a pattern."""
+    return op.name in (kind.ops or OPS) and (op.quality is not None or not kind.at_run_time)
 
 
 def examples(kind: type[Pattern], shapes: Sequence[tuple[int, int]]) -> Iterator[Pattern]:
@@ -223,7 +255,7 @@ def examine(kernel: Kernel, trial: Trial, device: Device) -> Verdict:
         asked, live = posed(trial).of(kernel), OPS[kernel.op].live
         names = OPS[kernel.op].operands
         shared = Intact({names[at]: one for at, one in enumerate(asked.operands) if at not in live})
-        made = prepared(kernel, copies(kernel, asked, device))
+        made = ready(kernel, trial.case, copies(kernel, asked, device))
         error = answers(kernel, made, asked, shared, device)
         if said := faults(claims(made), made, asked):
             raise Wrong("; ".join(said))

@@ -6,17 +6,14 @@ from typing import Any
 
 import torch
 
-from suite.case import Case
-from suite.check import Wrong, fixed
+from suite.check import Wrong
 from suite.claims import Claims
 from suite.device import Noise
 from suite.energy import Energy
-from suite.kernel import Kernel, Prepared, Refused, prepared
+from suite.kernel import Kernel, Prepared, Refused
 from suite.measure import Contender
-from suite.op import Operands
 from suite.record import Outcome, four_digits
 from suite.registry import Unusable
-from suite.selector import Select, choosing
 
 STARVED = ("not enough memory", "can't allocate memory", "alloc_cpu", "bad allocation")  # as torch words it
 
@@ -29,7 +26,6 @@ class Entry:
     made: Prepared | None = None
     live: tuple[Any, ...] = ()  # its own copies: what it does to them is its own loss
     contender: Contender | None = None
-    select: Select | None = None
     selecting: Contender | None = None  # the selector alone
     claims: Claims | None = None
     outcome: Outcome = "ok"
@@ -43,18 +39,10 @@ class Entry:
     energy_note: str = ""
     chosen: dict[str, Any] = field(default_factory=dict)  # what its line states of what it chose
 
-    def prepared(self, case: Case, operands: Operands) -> Prepared:
-        """The kernel ready to be timed; with its selector, if it has one."""
-        made = prepared(self.kernel, operands)
-        if self.kernel.selector is None:
-            return made
-        self.select = self.kernel.selector.prepare(case, *fixed(case, operands))
-        return choosing(made, self.select, operands[0].flops)
-
     def end(self, outcome: Outcome, note: str) -> None:
         """Let go of everything it holds; what is left is a line."""
         self.outcome, self.note = outcome, note[:500]
-        self.made = self.contender = self.selecting = self.select = None
+        self.made = self.contender = self.selecting = None
         self.live = ()
 
     def measured(self, noise: Noise, meter: str | None) -> dict[str, Any]:

@@ -79,20 +79,21 @@ def main(file: str) -> None:
     paper = told(file, Paper)
 
     from suite import devices
-    from suite.kernel import KERNELS
     from suite.op import discover_parts
     from suite.registry import discover, pick
+    from suite.selector import entries
 
     here = devices.kinds()
     here.get("cuda", here["cpu"]).confine()
     discover_parts()
-    discover([Path(plugin) for plugin in paper.plugins], folders=("kernels",))
+    discover([Path(plugin) for plugin in paper.plugins], folders=("kernels", "workloads"))
+    there = entries()
 
     def tell(word: Word) -> None:
         os.write(paper.pipe, msgspec.json.encode(word) + b"\n")
 
     for name in paper.kernels:
-        examine_here(pick("kernel", name, KERNELS), here, tell)
+        examine_here(pick("kernel", name, there), here, tell)
         tell(Word(name, done=True))
     os._exit(0)  # a plug-in's threads and exit hooks are none of ours
 

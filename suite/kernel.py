@@ -68,6 +68,7 @@ class Prepared:
         Of values a call may read a part: a callable, if which is known only after a run.
     holds: every private buffer (tensors, arrays, Buffers): flushed before a cold call, and counted.
     note: what was chosen, such as {"algorithm": "128x64"}.
+    select: what picks, from the live operands and in every call, what `run` keeps of them.
     executed_pattern: what the hardware runs it as, where that is not the case's: a 1:8 mask runs as "2:4".
     hidden: it keeps buffers it cannot show (a compiler's packed weights): the caches are then emptied whole
         before a cold call.
@@ -81,6 +82,7 @@ class Prepared:
     note: dict[str, Any] = field(default_factory=dict)
     hidden: bool = False
     executed_pattern: str | None = None
+    select: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ class Kernel:
         """Whether the kernel is meant for such a case at all; if not, there is nothing to say about it."""
         return (
             case.op == self.op
-            and (self.dense or bool(self.selector) == case.pattern.chosen)
+            and (self.dense or bool(self.selector) == case.pattern.at_run_time)
             and case.dtype in self.dtypes
             and (not self.patterns or isinstance(case.pattern, self.patterns))
             and all(case[size] == value for size, value in self.only.items())

@@ -98,9 +98,16 @@ def faults(case: Case) -> list[str]:
         return [f"sizes are at least 1, got {', '.join(bad)}"]
     if broken := op.rules(case):
         return broken
-    if case.pattern.chosen and not op.quality:
+    if case.pattern.ops and op.name not in case.pattern.ops:
+        return [f"{case.pattern} is a pattern of {', '.join(case.pattern.ops)}, not of {op.name}"]
+    if case.pattern.at_run_time and not op.quality:
         return [f"{op.name} has nothing that is chosen at run time"]
     return [] if case.pattern.given and case.data else case.pattern.faults(*op.shape(case))
+
+
+def fixed(case: Case, operands: Operands) -> Operands:
+    """The operands that stay from call to call, but for the sparse one."""
+    return tuple(one for at, one in enumerate(operands) if at and at not in OPS[case.op].live)
 
 
 def sparsity(case: Case) -> float:

@@ -37,7 +37,8 @@ class Pattern:
     spelling: ClassVar[str] = ""
     family: ClassVar[str] = ""  # what reports call it, all parameters aside: "N:M", "block"
     given: ClassVar[bool] = False  # the nonzeros stand where a file has them
-    chosen: ClassVar[bool] = False  # selectors pick them at run time
+    at_run_time: ClassVar[bool] = False  # selectors pick them at run time
+    ops: ClassVar[tuple[str, ...]] = ()  # whose matrices alone have it; empty: any
 
     def positions(self, m: int, k: int, seed: int) -> Positions:
         """Where an m x k matrix of this pattern has its nonzeros. Never dense: m may be a million."""

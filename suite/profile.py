@@ -1,6 +1,7 @@
 """Profile: one kernel on one case in this process, for a profiler: on a CPU over and over, on a GPU once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -8,11 +9,11 @@ import torch
 
 from suite.check import check, question
 from suite.device import Device
-from suite.kernel import KERNELS, prepared
 from suite.measure import Contender
 from suite.op import OPS, make_operands
 from suite.plan import Item
 from suite.registry import Unusable
+from suite.selector import entries, ready
 
 SECONDS = 5.0  # of calls on a CPU
 WARM = 3  # calls before the one that is profiled
@@ -25,14 +26,15 @@ def profile(items: Sequence[Item], device: Device, cache: str) -> int:
         raise Unusable(
             f"--profile takes one case and one kernel, this is {count}; narrow with --case, --kernels."
         )
-    case, kernel = items[0].case, KERNELS[items[0].kernels[0]]
+    case, kernel = items[0].case, entries()[items[0].kernels[0]]
     if reasons := kernel.refusals(case, device):
         raise Unusable(f"{kernel} does not run {case} here: {'; '.join(reasons)}.")
     device.confine()
     op = OPS[case.op]
     asked = question(case, make_operands(case))
-    operands = kernel.arrange(device.place(asked.operands), op.live)
-    made = prepared(kernel, operands)
+    asked = replace(asked, operands=device.place(asked.operands)).of(kernel)
+    operands = kernel.arrange(asked.operands, op.live)
+    made = ready(kernel, case, operands)
     live = tuple(operands[at] for at in op.live)
     check(made.run(*live), asked)
     if device.kind == "cuda":

@@ -98,7 +98,8 @@ class Result(Line, tag="result"):
     phase: Phrase | None = None  # the regime: decode, small batch, prefill
     dense: bool = False  # a baseline kernel
     ids: list[Sentence] = []
-    selector: Word | None = None
+    selector: Word | None = None  # what picked, in every call, what the kernel keeps
+    control: Literal["luck", "habit", "knowledge"] | None = None  # a selector to hold others against
     algorithm: Sentence | None = None
     execution: Literal["sparse", "dense", "masked", "simulated"] = "sparse"
     note: Sentence = ""  # why, unless ok
@@ -148,15 +149,19 @@ class Result(Line, tag="result"):
 
 
 class Score(Line, tag="score"):
-    """What came of one method on one task at one sparsity, pattern and seed."""
+    """What came of one method on one task at one sparsity, pattern and seed.
+
+    Scores of one curve share task, protocol, data and metric. Methods that train nothing, masks only, or
+    weights rank apart.
+    """
 
     device: Word
     task: Word
     protocol: Word
     data: Data
     method: Word
-    pattern: Phrase
-    sparsity: Share
+    pattern: Phrase  # as asked; of layers, each one's own
+    sparsity: Share  # counted over the layers; of a model that is not pruned, against the dense one
     seed: Count
     metric: Phrase
     outcome: Outcome
@@ -165,21 +170,37 @@ class Score(Line, tag="score"):
     allocator: Word | None = None
     refiner: Word | None = None
     trainer: Word | None = None
+    transform: Word | None = None
     ids: list[Sentence] = []
-    layers: list[dict[str, Any]] = []
-    value: Number | None = None
+    control: bool = False  # it knows nothing: what others must beat
+    toy: bool = False  # the task speaks of nothing but itself
+    start: Literal["dense", "fresh"] = "dense"  # the model it goes on from: trained, or not
+    training: Literal["none", "mask", "weights"] = "none"
+    better: Literal["higher", "lower"] = "higher"
+    layers: list[dict[str, Any]] = []  # name, m, k, n (rows of inputs for one example), pattern, sparsity
+    value: Number | None = None  # of the metric
     dense_value: Number | None = None
-    train_flops: Number | None = None
-    train_tokens: Count | None = None
-    infer_flops: Number | None = None
+    quality: dict[Phrase, Number] = {}  # what else is known: "kl", "worst class", "calibration error"
+    train_flops: Number | None = None  # of the method's own training, zeros free; not that of the dense model
+    train_tokens: Count | None = None  # or examples
+    infer_flops: Number | None = None  # of one example, zeros free
     tuning_runs: Count | None = None
-    nonzeros: Count | None = None
-    bytes: Count | None = None
-    iso: Phrase | None = None
+    nonzeros: Count | None = None  # of the layers
+    bytes: Count | None = None  # of the whole model; of pruned layers nonzeros and one bit for each place
+    iso: Phrase | None = None  # what it holds equal to the dense model's
     seconds: Number | None = None
     joules_counter: Number | None = None
     execution: Literal["sparse", "dense", "masked", "simulated"] = "simulated"
     note: Sentence = ""
+
+    def __post_init__(self) -> None:
+        """A note may be a stranger's exception, and is made fit to be read back."""
+        self.note = harmless.sentence(self.note)
+
+    @property
+    def key(self) -> tuple:
+        """What a resumed study goes by."""
+        return self.task, self.method, self.pattern, self.seed
 
 
 Any_Line = Run | Ceilings | Result | Score
@@ -245,6 +266,8 @@ def faults_of(line: Any_Line) -> list[str]:
     """What a line says that cannot be, beyond its types."""
     if isinstance(line, Run):
         return list(faults_of_run(line))
+    if isinstance(line, Score):
+        return list(faults_of_score(line))
     if not isinstance(line, Result):
         return []
     said = []
@@ -263,6 +286,14 @@ def faults_of(line: Any_Line) -> list[str]:
     if (line.flops_executed or line.flops_useful or 0) < (line.flops_useful or 0):
         said.append("fewer FLOPs executed than are useful")
     return said
+
+
+def faults_of_score(score: Score) -> Iterator[str]:
+    """What cannot be of a line of a study."""
+    if (score.outcome == "ok") != (score.value is not None):
+        yield f"outcome is {score.outcome}, and the value is {score.value}"
+    if score.outcome != "ok" and not score.note:
+        yield f"outcome is {score.outcome}, and the note does not say why"
 
 
 def faults_of_run(run: Run) -> Iterator[str]:
@@ -315,7 +346,7 @@ def read(file: Path) -> Recorded:
             faults.append(Fault(str(file), number, str(wrong)))
             continue
         said = faults_of(line)
-        if isinstance(line, Result) and (first := keys.setdefault(line.key, number)) != number:
+        if isinstance(line, Result | Score) and (first := keys.setdefault(line.key, number)) != number:
             said.append(f"the same measurement as line {first}")
         if isinstance(line, Run):
             headers += 1

@@ -26,7 +26,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from suite import record
-from suite.kernel import KERNELS
 from suite.reading.agreement import Agreement, agreements
 from suite.reading.answers import Answer, answered
 from suite.reading.curves import Group, groups
@@ -39,6 +38,7 @@ from suite.reading.svg import svg
 from suite.reading.units import NOTHING, amount, count, joules, percent, seconds, short, times
 from suite.record import Recorded, Run
 from suite.registry import Unusable, discover
+from suite.selector import entries
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class View:
     @cached_property
     def ids(self) -> dict[str, list[str]]:
         """Kernel -> the papers it serves, by its lines and by its file where that is here."""
-        found = {name: set(one.ids) for name, one in KERNELS.items()}
+        found = {name: set(one.ids) for name, one in entries().items()}
         for row in self.rows:
-            found.setdefault(row.first.kernel, set()).update(row.first.ids)
+            found.setdefault(row.first.entry, set()).update(row.first.ids)
         return {name: sorted(ids) for name, ids in found.items()}
 
     @cached_property

@@ -28,7 +28,9 @@ class Selection(Sparse):
     k, v: [h or g, n', d] in place of the case's keys and values: permuted, pooled or gathered ones.
     bias: float32 [h or g, n'], added to the scores of a key: ln(c) if it stands for c tokens; PADDING.
     tokens: int64 [h or g, n'], which token each key is, -1 if no single one. None: it is its own number.
-    flops: what finding it took.
+    flops: what finding it took; read: bytes of what the selector keeps of a cache that were read for it.
+
+    Of decode, rows are query heads, columns are pages, and n sequences come before all these sizes.
     """
 
     k: Tensor | None = None
@@ -36,6 +38,7 @@ class Selection(Sparse):
     bias: Tensor | None = None
     tokens: Tensor | None = None
     flops: int = 0
+    read: int = 0
 
     def to(self, device: str | torch.device) -> "Selection":
         """On a device; itself, if it is there."""
@@ -143,6 +146,29 @@ def by_layer(scores: Tensor, case: Case, **beside) -> Selection:
     kept = torch.zeros(flat.shape, dtype=torch.bool, device=scores.device)
     kept[flat.topk(of_layer(case)).indices] = True
     return from_map(kept.view(scores.shape), case.pattern, **beside)
+
+
+def pages_kept(case: Case) -> int:
+    """How many pages of the cache each query of decode may look at: one at least."""
+    pages = case["t"] // case["b"]
+    return max(1, rounded(case.pattern.sparsity_of(case["n"] * case["h"], pages), pages))
+
+
+def by_query(scores: Tensor, case: Case, **beside) -> Selection:
+    """The best pages of each query of decode: of scores [n, h or g, pages], those of a group for all its heads."""
+    rows, pages = case["n"] * case["h"], scores.shape[-1]
+    kept = pages_kept(case)
+    best = scores.topk(kept, -1, sorted=False).indices.sort(-1).values.int()
+    columns = best.repeat_interleave(case["h"] // best.shape[1], 1).flatten()
+    return of_queries(columns, (rows, pages), case, **beside)
+
+
+def of_queries(columns: Tensor, shape: tuple[int, int], case: Case, **beside) -> Selection:
+    """The selection of pages of which each query keeps equally many: int32, row after row."""
+    kept = len(columns) // shape[0]
+    starts = torch.arange(0, len(columns) + 1, kept, dtype=torch.int32, device=columns.device)
+    ones = torch.ones(1, device=columns.device).expand(len(columns))
+    return Selection(starts, columns, ones, shape, case.pattern, **beside)
 
 
 def before(weights: Tensor) -> Tensor:

@@ -13,12 +13,15 @@ Every kernel that takes a selection (`chooses`) runs with every selector of its 
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from suite.case import Case
-from suite.kernel import KERNELS, Kernel, Prepared
+from suite.kernel import KERNELS, Kernel, Prepared, prepared
+from suite.op import Operands, fixed
 
 SELECTORS: dict[str, "Selector"] = {}
+
+Control = Literal["luck", "habit", "knowledge"]
 
 Select = Callable[..., Any]  # live operands -> what is kept of them
 
@@ -28,7 +31,8 @@ class Selector:
     """A rule by which what is kept is chosen.
 
     prepare(case, *fixed operands) -> select(*live operands) -> what is kept, as its ops have it.
-    control: it stands for luck, habit or perfect knowledge; no method, and never the answer of a page.
+    control: no method, but what methods are held against: "luck" (blind choice), "habit" (what needs no
+        look either) or "knowledge" (as good as can be, at any cost).
     """
 
     name: str
@@ -36,14 +40,14 @@ class Selector:
     prepare: Callable[..., Select]
     ops: tuple[str, ...]
     ids: tuple[str, ...]
-    control: bool
+    control: Control | None
 
     def __str__(self) -> str:
         return self.name
 
 
 def selector(
-    *, ops: tuple[str, ...], ids: tuple[str, ...] = (), control: bool = False
+    *, ops: tuple[str, ...], ids: tuple[str, ...] = (), control: Control | None = None
 ) -> Callable[[Callable[..., Select]], Selector]:
     """Register the decorated function as the selector of its name."""
 
@@ -71,25 +75,27 @@ def pairs() -> Iterator[Kernel]:
                 yield replace(
                     kernel,
                     name=f"{kernel.name}+{one.name}",
+                    about=f"{one.about}\n\nWhat it keeps goes to {kernel.name}.",
                     selector=one,
                     ids=tuple(dict.fromkeys((*one.ids, *kernel.ids))),
                 )
 
 
-def choosing(made: Prepared, select: Select, flops: int) -> Prepared:
-    """A kernel that selects anew in each call; `flops` is what selecting takes."""
-    executed = made.executed
+def ready(kernel: Kernel, case: Case, operands: Operands) -> Prepared:
+    """A kernel ready to be timed; one with a selector chooses anew in each call: its FLOPs and bytes count."""
+    made = prepared(kernel, operands)
+    if kernel.selector is None:
+        return made
+    select, executed = kernel.selector.prepare(case, *fixed(case, operands)), made.executed
 
     def all_of_it() -> int:
-        return (executed() if callable(executed) else executed or 0) + flops
+        return (executed() if callable(executed) else executed or 0) + operands[0].flops
 
     return replace(
         made,
         run=lambda *live: made.run(*live, select(*live)),
         executed=None if executed is None else all_of_it,
+        metadata=None if made.metadata is None else made.metadata + operands[0].read,
+        hidden=made.hidden or operands[0].read > 0,  # what a selector keeps, nobody else can flush
+        select=select,
     )
-
-
-def selecting(selector: Selector, case: Case, fixed: tuple[Any, ...]) -> Select:
-    """What picks in each call."""
-    return selector.prepare(case, *fixed)

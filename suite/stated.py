@@ -28,6 +28,7 @@ def describe(
         "phase": case.regime,
         "kernel": kernel.alone,
         "selector": kernel.selector and kernel.selector.name,
+        "control": kernel.selector and kernel.selector.control,
         "kernel_hash": kernel.hash,
         "dense": kernel.dense,
         "ids": list(kernel.ids),

@@ -19,7 +19,7 @@ from suite.kernel import Kernel, Prepared, Refused
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Result, four_digits
-from suite.selector import Select
+from suite.selector import Select, ready
 from suite.stated import describe, ledger
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
@@ -130,7 +130,7 @@ class Visit:
         operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)
         self.beat(kernel.name, "preparing")
-        first, made = self.clocked(lambda: one.prepared(asked.case, operands))
+        first, made = self.clocked(lambda: ready(one.kernel, asked.case, operands))
         self.beat(kernel.name, "checking")
         first_call, answer = self.clocked(lambda: made.run(*live))
         one.error = check(answer, asked)
@@ -140,7 +140,7 @@ class Visit:
         del made, answer
         self.beat(kernel.name, "preparing")
         peak = self.device.peak()
-        one.setup, made = self.clocked(lambda: one.prepared(asked.case, operands))
+        one.setup, made = self.clocked(lambda: ready(one.kernel, asked.case, operands))
         one.recent, answer = self.clocked(lambda: made.run(*live))
         poison(answer)
         one.compile = max(0.0, first + first_call - one.setup - one.recent)
@@ -166,7 +166,7 @@ class Visit:
             operands = one.kernel.arrange(own, op.live)
             return self.contend(
                 one,
-                one.prepared(asked.case, operands),
+                ready(one.kernel, asked.case, operands),
                 tuple(operands[at] for at in op.live),
                 replace(asked, operands=own),
             )
@@ -201,8 +201,8 @@ class Visit:
         contender = self.contend(one, one.made, one.live, asked.of(one.kernel))
         contender.timer = self.device.timer(contender, self.cache)
         one.contender = contender
-        if one.select:
-            one.selecting = self.alone(one, one.select)
+        if one.made.select:
+            one.selecting = self.alone(one, one.made.select)
 
     def alone(self, one: Entry, select: Select) -> Contender:
         """The selector by itself, timed as the kernel is; what it keeps, only it knows."""

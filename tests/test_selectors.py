@@ -1,5 +1,7 @@
 """Selectors: each spends its budget to a block, all blocks kept is dense, and quality is what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from suite.case import case
 from suite.check import question
 from suite.commands import load
+from suite.conformance import cases_for, examine
 from suite.cpu.device import Cpu
 from suite.inputs import INPUTS
 from suite.measure import Effort
@@ -21,6 +24,7 @@ from suite.visit import Visit
 load()
 
 BOTH = ("attention", "attention_causal")
+BLIND = ("random_blocks", "window", "fixed_shapes")  # what they keep is settled before a call
 ATTEND = [(name, op) for name, one in sorted(SELECTORS.items()) for op in BOTH if op in one.ops]
 
 
@@ -60,7 +64,7 @@ def test_it_chooses_anew_and_alike(name, op):
     first = whole.chosen(SELECTORS[name])
     again = first.select(*whole.operands[1:])
     assert again.columns.equal(first.operands[0].columns)
-    if name not in ("random_blocks", "window"):
+    if name not in BLIND:
         assert not first.twin.operands[0].columns.equal(first.operands[0].columns)
 
 
@@ -100,6 +104,20 @@ def test_knowing_everything_beats_luck_and_all_is_all(op):
     )
     assert said["recall"] == pytest.approx(1)
     assert said["error"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("name", "op"), ATTEND)
+def test_it_conforms_with_a_kernel_of_its_op(name, op, dtype):
+    """Odd sizes, few blocks, signed zeros: the answer is that over what was chosen, whatever that is."""
+    pair = next(
+        one
+        for one in entries().values()
+        if one.selector is SELECTORS[name] and one.fits(point(op, dtype=dtype))
+    )
+    verdicts = [examine(pair, trial, Cpu(1)) for trial in cases_for(replace(pair, dtypes=(dtype,)))]
+    assert [one for one in verdicts if one.outcome not in ("ok", "refused")] == []
+    assert sum(one.outcome == "ok" for one in verdicts) > 3
 
 
 @pytest.mark.parametrize("spend", [by_row, by_head, by_layer])

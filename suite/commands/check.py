@@ -14,8 +14,8 @@ from pathlib import Path
 from suite.commands import load
 from suite.commands.run import duration
 from suite.examiner import Word, examined
-from suite.kernel import KERNELS
 from suite.registry import pick
+from suite.selector import entries
 
 SHOWN = 5  # bad trials of a kernel
 
@@ -31,7 +31,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def go(given: argparse.Namespace) -> int:
     load(given.plugin)
-    chosen = [pick("kernel", name, KERNELS).name for name in dict.fromkeys(given.kernel)] or list(KERNELS)
+    there = entries()
+    chosen = [pick("kernel", name, there).name for name in dict.fromkeys(given.kernel)] or list(there)
     plugins = [str(Path(one).resolve()) for one in given.plugin]
     found = {}
     try:

@@ -66,7 +66,7 @@ def drawn(case: Case) -> tuple[Tensor, Tensor, Tensor]:
 
 def around(case: Case, a: Sparse) -> Operands:
     """The mask as it is."""
-    return (blindly(case) if case.pattern.chosen else a), *drawn(case)
+    return (blindly(case) if case.pattern.at_run_time else a), *drawn(case)
 
 
 def blindly(case: Case) -> Sparse:
@@ -76,7 +76,7 @@ def blindly(case: Case) -> Sparse:
 
 def around_causal(case: Case, a: Sparse) -> Operands:
     """The mask without what lies after a query's block, and with that block itself."""
-    if case.pattern.chosen:
+    if case.pattern.at_run_time:
         return blindly(case), *drawn(case)
     across = blocks(case)
     rows = np.repeat(np.arange(a.shape[0]), a.row_lengths.numpy())

@@ -8,4 +8,4 @@ from suite.patterns.unstructured import Unstructured
 class Chosen(Unstructured):
     """A budget. Its own positions are drawn blindly, and stand for as many as a selector may keep."""
 
-    chosen = True
+    at_run_time = True

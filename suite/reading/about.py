@@ -25,6 +25,7 @@ def identity(line: Result) -> dict[str, Any]:
     pattern = pattern_of(line.pattern)
     m, k, n = (line.sizes.get(size) for size in "mkn")
     return {name: getattr(line, name) for name in AS_RECORDED.split()} | {
+        "kernel": line.entry,
         "m": m,
         "k": k,
         "n": n,

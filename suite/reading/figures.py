@@ -178,6 +178,38 @@ def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
         return figure
 
 
+def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
+    """What selectors keep, a column of suite.reading.selected, against their speed-up, choosing included.
+
+    lead: those to be followed, each with the number of its colour; controls are dashed, the others faint.
+    """
+    able = frame[frame["speed_up"].notna() & frame[column].notna()]
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        axes.set_xscale("log", base=2)
+        axes.axvline(1, color=INK, linewidth=1)
+        for name, rows in able.groupby("selector", sort=False):
+            ordered = rows.sort_values("sparsity")
+            at = lead.get(str(name))
+            look: dict[str, Any] = {"color": INK, "alpha": 0.5, "linewidth": 0.8, "marker": "."}
+            if (ordered["control"] != "").any():
+                look = {"color": INK, "linestyle": "--", "marker": "x", "label": str(name)}
+            elif at is not None:
+                look = {"color": SERIES[at % len(SERIES)], "marker": MARKERS[at], "label": str(name)}
+            (line,) = axes.plot(ordered["speed_up"], ordered[column], **look)
+            told = zip(ordered["sparsity"], ordered["speed_up"], ordered[column], strict=True)
+            HOVER[line] = [
+                f"{name}, {percent(one)} %: {gain:.2g}×, {100 * kept:.1f} %" for one, gain, kept in told
+            ]
+        axes.set_ylim(0, 1.03)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+        axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
+        axes.set_xlabel("speed-up over best dense")
+        axes.set_ylabel("attention's weight kept")
+        explain(figure, axes)
+        return figure
+
+
 def drawn(
     frame: Rows,
     column: str,

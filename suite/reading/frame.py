@@ -82,14 +82,14 @@ def made_of(lines: Sequence[Line], ceilings: Mapping[str, Ceiling]) -> pd.DataFr
 def current(lines: Sequence[Line]) -> list[Line]:
     """Those of each kernel's newest version."""
     newest = newest_hashes(line for _, _, line in lines)
-    return [found for found in lines if newest[found[2].device, found[2].kernel] == found[2].kernel_hash]
+    return [found for found in lines if newest[found[2].device, found[2].entry] == found[2].kernel_hash]
 
 
 def newest_hashes(lines: Iterable[Result]) -> dict[tuple[str, str], str]:
     """The version of each kernel measured last on each device: another hash is another kernel."""
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for line in lines:
-        key = line.device, line.kernel
+        key = line.device, line.entry
         found[key] = max(found.get(key, ("", "")), (line.started, line.kernel_hash))
     return {key: hash for key, (_, hash) in found.items()}
 
@@ -122,11 +122,18 @@ def grouped(lines: Iterable[Line]) -> dict[tuple, list[Row]]:
 
 
 def best_of(group: Sequence[Row]) -> dict[bool, Row | None]:
-    """The best dense (True) and the best sparse row (False) of those that compete."""
+    """The best dense (True) and the best sparse row (False) of those that compete.
+
+    Masked and simulated sparsity skip no zeros; what keeps no more of value than luck has chosen nothing.
+    Both are shown, but are never the answer.
+    """
+    luck = max((row.recall for row in group if row.first.control == "luck"), default=0.0)
+    sparse = [row for row in group if not row.first.dense and row.first.execution == "sparse"]
     return {
         True: fastest([row for row in group if row.first.dense]),
-        # Masked and simulated sparsity skip no zeros: shown, but never the answer.
-        False: fastest([row for row in group if not row.first.dense and row.first.execution == "sparse"]),
+        False: fastest(
+            [row for row in sparse if not row.first.selector or (not row.first.control and row.recall > luck)]
+        ),
     }
 
 

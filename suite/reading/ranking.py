@@ -20,7 +20,7 @@ from typing import get_args
 
 from scipy.special import stdtrit
 
-from suite.reading.about import identity
+from suite.reading.about import identity, pattern_of
 from suite.reading.frame import Line, best_of, current, grouped, usable
 from suite.reading.row import Row, Visit
 from suite.reading.statistics import LEVEL, Estimate
@@ -116,8 +116,13 @@ def rankable(lines: Iterable[Line]) -> list[Line]:
 
 
 def is_whole(found: Line) -> bool:
-    """Whether a line's case was the workload's choice, not that of who ran it."""
+    """Whether a line's case was the workload's choice, not that of who ran it, and speed alone decides in it.
+
+    What selectors choose differs in worth: a rank by time would crown the one that looks least.
+    """
     _, run, line = found
+    if (pattern := pattern_of(line.pattern)) and pattern.at_run_time:
+        return False
     picked = run is None or any(run.options.get(one) for one in ("set", "case", "race"))
     return not picked and line.pattern != "given" and line.workload in (run.workloads if run else ())
 
@@ -135,13 +140,8 @@ def places(cases: Sequence[Sequence[Row]]) -> list[Place]:
         dense = best_of(rows)[True]
         for row in rows:
             if dense and row.first.execution == "sparse" and not row.first.dense:
-                entered[named(row)].append((row, dense))
+                entered[row.first.entry].append((row, dense))
     return ranked([place(name, pairs, len(cases)) for name, pairs in entered.items()])
-
-
-def named(row: Row) -> str:
-    """A kernel, with its selector where it has one."""
-    return f"{row.first.kernel} with {row.first.selector}" if row.first.selector else row.first.kernel
 
 
 def place(kernel: str, pairs: Sequence[tuple[Row, Row]], cases: int) -> Place:

@@ -56,6 +56,11 @@ class Row:
         return {at: line.setup_seconds for at, line in self.timed.items() if line.setup_seconds is not None}
 
     @property
+    def recall(self) -> float:
+        """Of what is worth keeping, the share that its selector kept; 0 where that is not known."""
+        return median([line.quality.get("recall", 0.0) for line in self.timed.values()] or [0.0])
+
+    @property
     def failures(self) -> list[Result]:
         return [line for line in self.lines.values() if line.outcome != "ok"]
 

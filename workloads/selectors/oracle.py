@@ -8,7 +8,7 @@ from suite.selection import by_row, is_causal
 from suite.selector import selector
 
 
-@selector(ops=("attention", "attention_causal"), control=True)
+@selector(ops=("attention", "attention_causal"), control="knowledge")
 def oracle(case):
     """The blocks that truly weigh most, row by row: what no selector can beat at its budget."""
     heads, n, d, b = (case[name] for name in "hndb")

@@ -6,7 +6,7 @@ from suite.selection import by_row
 from suite.selector import selector
 
 
-@selector(ops=("attention", "attention_causal"), control=True)
+@selector(ops=("attention", "attention_causal"), control="luck")
 def random_blocks(case):
     """Blocks drawn without looking; what a selector finds beyond them, it found."""
     drawn = torch.Generator().manual_seed(case.seed)

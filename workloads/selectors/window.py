@@ -8,7 +8,7 @@ from suite.selector import selector
 SINKS = 1  # blocks
 
 
-@selector(ops=("attention", "attention_causal"), control=True)
+@selector(ops=("attention", "attention_causal"), control="habit")
 def window(case):
     """The first block and the nearest ones."""
     across = case["n"] // case["b"]

@@ -1,0 +1,84 @@
+"""selection: what choosing costs and what it keeps: every selector at an equal budget, beside dense."""
+
+from suite.inputs import INPUTS
+from suite.reading import figures
+from suite.reading.answers import called
+from suite.reading.selected import FASTER, selected, shortest
+from suite.reading.units import percent
+from suite.report import report
+
+SHARED = ["device", "op", "dtype", "cache", "threads", "data", "sizes"]
+LENGTHS = ["device", "op", "dtype", "cache", "threads", "data", "kernel", "sparsity"]
+LEAD = 8  # selectors a figure can tell apart
+
+
+@report
+def selection(view):
+    """Which selector keeps more than luck, and is faster than dense with its choosing inside the clock?"""
+    rows = selected(view.frame, view.rows)
+    if rows.empty:
+        return
+    sections = [
+        section(number, dict(zip(SHARED, about, strict=True)), same)
+        for number, (about, same) in enumerate(rows.groupby(SHARED, sort=False))
+    ]
+    yield "selection", {"sections": sections, "lengths": lengths(rows), "devices": rows["device"].nunique()}
+
+
+def section(number, about, rows):
+    """One length on one input: a table for each sparsity, and quality against speed."""
+    methods = rows[rows["control"] == ""]
+    both = methods[(methods["beats_luck"] == FASTER) & (methods["pays"] == FASTER)]
+    known = INPUTS.get(about["data"])
+    return {
+        **about,
+        "id": f"s{number}",
+        "title": ", ".join((*called(about["op"]), about["sizes"], about["dtype"], f"{about['cache']} cache")),
+        "input": known.about.partition("\n")[0] if known else "",
+        "methods": methods["selector"].nunique(),
+        "worth": sorted(set(both["selector"])),
+        "figure": figures.kept(rows, "recall", leaders(methods)),
+        "tables": [
+            {
+                "sparsity": percent(sparsity),
+                "dense": same["best_dense"].iloc[0],
+                "dense_median": same["best_dense_median"].iloc[0],
+                "rows": list(same.sort_values("speed_up", ascending=False).itertuples()),
+            }
+            for sparsity, same in rows.groupby(rows["case"].map(budget(rows)), sort=True)
+        ],
+    }
+
+
+def budget(rows):
+    """The sparsity that each case asks for: selectors meet it to a block."""
+    return {row.case: float(row.pattern.partition("@")[2]) for row in rows.itertuples()}
+
+
+def leaders(methods):
+    """Methods that no other beats in both time and recall at some sparsity, the most often first."""
+    front = {}
+    for _, same in methods.groupby("case"):
+        for row in same.itertuples():
+            beaten = (same["speed_up"] > row.speed_up) & (same["recall"] > row.recall)
+            front[row.selector] = front.get(row.selector, 0) + (not beaten.any())
+    ordered = sorted(front, key=lambda name: -front[name])
+    return {name: at for at, name in enumerate([name for name in ordered if front[name]][:LEAD])}
+
+
+def lengths(rows):
+    """From which length on each pays, where several were measured."""
+    keys = [*LENGTHS[:-1], rows["pattern"]]
+    return [
+        {
+            "selector": same["selector"].iloc[0],
+            "kernel": same["kernel"].iloc[0],
+            "op": same["op"].iloc[0],
+            "data": same["data"].iloc[0],
+            "pattern": same["pattern"].iloc[0],
+            "measured": ", ".join(f"{n:.0f}" for n in sorted(set(same["n"]))),
+            "from": shortest(same),
+        }
+        for _, same in rows.groupby(keys, sort=False)
+        if same["n"].nunique() > 1 and (same["control"] == "").all()
+    ]
