@@ -143,6 +143,13 @@ class Result(Line, tag="result"):
         return self.case, self.entry, self.kernel_hash, self.cache, self.threads, self.visit
 
     @property
+    def work(self) -> int | None:
+        """The FLOPs it issues at least: as stated, else a dense kernel's all, a sparse one's nonzeros'."""
+        if self.flops_executed is not None:
+            return self.flops_executed
+        return self.flops_nominal if self.dense else self.flops_useful
+
+    @property
     def entry(self) -> str:
         """What ran, as plans call it: a kernel, or one with its selector."""
         return f"{self.kernel}+{self.selector}" if self.selector else self.kernel

@@ -1,4 +1,4 @@
-"""workloads, patterns, kernels, races and reports; for each kernel: runs here, or why not
+"""workloads, patterns, kernels, selectors, races and reports; for each kernel: runs here, or why not
 
 sparsemark list --ids                             every paper, and what serves it: workloads, kernels, tests
 sparsemark list --cases                           the ids of every workload's cases, for `run --case`
@@ -18,12 +18,14 @@ from suite import devices
 from suite.commands import load
 from suite.conformance import cases_for
 from suite.device import Device
+from suite.inputs import INPUTS
 from suite.kernel import KERNELS, Kernel
 from suite.papers import papers
 from suite.pattern import PATTERNS
 from suite.race import RACES
 from suite.registry import MISSING, pick
 from suite.report import REPORTS
+from suite.selector import SELECTORS
 from suite.workload import EXTENTS, WORKLOADS
 
 TRIED = 32  # small cases by which `list` tells a reason of the machine from one of a case
@@ -108,6 +110,13 @@ def everything(here: Mapping[str, Device]) -> dict[str, dict[str, dict]]:
             for spelling, one in sorted(PATTERNS.items())
         },
         "kernels": kernels,
+        "selectors": {
+            name: {"about": one.about, "ops": list(one.ops), "control": one.control}
+            for name, one in sorted(SELECTORS.items())
+        },
+        "inputs": {
+            name: {"about": one.about, "ops": list(one.ops)} for name, one in sorted(INPUTS.items())
+        },
         "races": {name: {"about": one.about} for name, one in RACES.items()},
         "reports": {name: {"about": one.about} for name, one in REPORTS.items()},
     }
@@ -145,7 +154,8 @@ def always_refused(kernel: Kernel, device: Device) -> list[str]:
 def serving() -> dict[str, list[str]]:
     """Paper id -> what there is for it: workloads, kernels, and in a checkout the tests of its invariants."""
     served: dict[str, list[str]] = {}
-    for kind, among in (("workload", WORKLOADS), ("kernel", KERNELS)):
+    kinds = (("workload", WORKLOADS), ("kernel", KERNELS), ("selector", SELECTORS))
+    for kind, among in kinds:
         for name, one in among.items():
             for paper in one.ids:
                 served.setdefault(paper, []).append(f"{kind} {name}")

@@ -43,7 +43,7 @@ def sizes(device: Mapping[str, Any], threads: int) -> dict[str, int]:
 
 def limit(line: Result, ceiling: Ceiling, held: Mapping[str, int]) -> Limit | None:
     """The bound of a line's kernel. None: the line does not state its bytes, or a ceiling is not measured."""
-    flops = line.flops_executed if line.flops_executed is not None else line.flops_useful
+    flops = line.work
     touched = moved(line)
     if flops is None or touched is None:
         return None

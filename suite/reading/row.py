@@ -150,7 +150,7 @@ def reach(row: Row, latency: Estimate | None, ceiling: Ceiling | None) -> dict[s
     """The share of its bound a kernel reaches. Unknown where a closed library hides its bytes."""
     line = row.first
     work = {
-        "flops": line.flops_executed if line.flops_executed is not None else line.flops_useful,
+        "flops": line.work,
         "moved": moved(line),
     }
     found = limit_in(line, row.run, ceiling) if latency and ceiling else None

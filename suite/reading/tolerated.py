@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Tolerated:
-    """The highest sparsity not shown to be below the threshold, and that shown to be not below; None: none."""
+    """The highest sparsity not shown to be below the threshold, and that shown not to be; None: no such."""
 
     most: float | None
     sure: float | None
@@ -61,9 +61,7 @@ def tolerated(
     return Tolerated(most, sure, found)
 
 
-def difference(
-    dense: Sequence[float], sparse: Sequence[float], threshold: float, level: float
-) -> Difference:
+def difference(dense: Sequence[float], sparse: Sequence[float], threshold: float, level: float) -> Difference:
     """What items score above their share of the dense score. With one item nothing is known of the mean."""
     each = [mine - threshold * its for mine, its in zip(sparse, dense, strict=True)]
     mean = fmean(each)
