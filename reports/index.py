@@ -3,6 +3,8 @@
 from collections import Counter, defaultdict
 
 from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasured
+from suite.reading.scores import named as called_so
+from suite.reading.scores import told
 from suite.reading.state import states
 from suite.reading.structure import varied
 from suite.report import page_of, report
@@ -37,6 +39,7 @@ def index(view):
         "agreements": view.agreements,
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
+        "trials": trials(view),
         "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
         "structured": len(varied(frame)) > 0,
@@ -51,6 +54,30 @@ def first_of(answers):
         if one.op == FIRST or one.device not in kept:
             kept.setdefault(one.device, kind)
     return [one for one in answers if kept[one.device] == (one.op, one.dtype, one.cache)]
+
+
+def trials(view):
+    """Every task that was studied: what loses 1 % latest, of what trains nothing and of what trains."""
+    found = []
+    for one in view.trials:
+        best = {}
+        for curve in one.curves:
+            if curve.line == "unstructured" and (at := curve.tolerates()):
+                kind = "trained" if curve.training != "none" else "untrained"
+                best[kind] = max(best.get(kind, (0.0, "", "")), (at.middle, curve.method, told(at, curve)))
+        found.append(
+            {
+                "name": one.task,
+                "page": page_of("accuracy", called_so(one, view.trials)),
+                "toy": one.any.toy,
+                "metric": one.metric,
+                "dense": one.dense_value.middle,
+                "methods": len({curve.method for curve in one.curves}),
+                "seeds": one.seeds,
+                "best": best,
+            }
+        )
+    return found
 
 
 def devices(view):
@@ -110,7 +137,7 @@ def tables(answers):
 def run(one, state):
     """A file: what it was meant to hold, holds, and lost. Kernels on cases are counted, not their visits."""
     header = one.run
-    present = len({(line.workload, line.case, line.kernel) for line in one.results})
+    present = len({(line.workload, line.case, line.entry) for line in one.results}) + len(one.scores)
     planned = header.planned if header else None
     return {
         "file": one.file.name,

@@ -76,9 +76,9 @@ def lengths(rows):
             "op": same["op"].iloc[0],
             "data": same["data"].iloc[0],
             "pattern": same["pattern"].iloc[0],
-            "measured": ", ".join(f"{n:.0f}" for n in sorted(set(same["n"]))),
+            "measured": ", ".join(f"{n:.0f}" for n in sorted(set(same["length"]))),
             "from": shortest(same),
         }
         for _, same in rows.groupby(keys, sort=False)
-        if same["n"].nunique() > 1 and (same["control"] == "").all()
+        if same["length"].nunique() > 1 and (same["control"] == "").all()
     ]

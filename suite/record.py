@@ -245,6 +245,10 @@ class Recorded:
     def results(self) -> list[Result]:
         return [line for line in self.lines if isinstance(line, Result)]
 
+    @property
+    def scores(self) -> list[Score]:
+        return [line for line in self.lines if isinstance(line, Score)]
+
 
 def encode(line: Line) -> bytes:
     """One line of JSON, times to four digits."""

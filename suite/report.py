@@ -34,6 +34,7 @@ from suite.reading.limits import limits
 from suite.reading.opened import opened
 from suite.reading.ranking import Slice, ranking
 from suite.reading.row import Row
+from suite.reading.scores import Trial, trials
 from suite.reading.svg import svg
 from suite.reading.units import NOTHING, amount, count, joules, percent, seconds, short, times
 from suite.record import Recorded, Run
@@ -97,6 +98,10 @@ class View:
     @cached_property
     def limits(self) -> pd.DataFrame:
         return limits(self.recorded)
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        return trials(self.recorded)
 
     @cached_property
     def agreements(self) -> list[Agreement]:

@@ -1,7 +1,7 @@
 """Triton's interpreter in place of a GPU: kernels run on the host, program by program.
 
-`TRITON_INTERPRET=1 python tests/interpreter.py DTYPE,... [PLUGIN ...]` examines every Triton kernel of the
-registry and tells a line of JSON for each trial: kernel, trial, outcome, note.
+`TRITON_INTERPRET=1 python tests/interpreter.py DTYPE,... [PLUGIN ...]` examines the registry's Triton kernels
+for products of matrices and tells a line of JSON for each trial: kernel, trial, outcome, note.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch
 from suite.case import case
 from suite.conformance import Trial, cases_for, examine
 from suite.kernel import KERNELS, imported, package
-from suite.op import discover_parts
+from suite.op import OPS, discover_parts
 from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
 from suite.patterns.unstructured import Unstructured
@@ -42,6 +42,11 @@ def written_in_triton(kernel):
     own = (vars(module) for module in imported(names, package(kernel.prepare)).values())
     values = chain.from_iterable(each.values() for each in (names, *own))
     return any(isinstance(one, ModuleType) and one.__name__ == "triton" for one in values)
+
+
+def multiplies(kernel):
+    """Whether it is for a product of matrices; attention has an interpreter's script of its own."""
+    return "m" in OPS[kernel.op].sizes
 
 
 def large(op, dtype):
@@ -95,7 +100,8 @@ def main(dtypes, *plugins):
         sys.exit(why)
     discover_parts()
     discover([Path(plugin) for plugin in plugins], folders=("kernels",))
-    for kernel in [one for one in KERNELS.values() if one.on == "cuda" and written_in_triton(one)]:
+    ours = [one for one in KERNELS.values() if one.on == "cuda" and written_in_triton(one)]
+    for kernel in filter(multiplies, ours):
         for dtype in (one for one in dtypes.split(",") if one in kernel.dtypes):
             began = process_time()
             for trial in few(kernel, dtype, len(dtype)):

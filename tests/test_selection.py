@@ -122,4 +122,4 @@ def test_from_which_length_on_it_pays(tmp_path):
     assert of["good"] == "2048"
     assert of["slow"] == "8192"
     assert of["random_blocks"] == "1024"
-    assert shortest(found[(found["selector"] == "slow") & (found["n"] < 8000)]) == "none up to 2048"
+    assert shortest(found[(found["selector"] == "slow") & (found["length"] < 8000)]) == "none up to 2048"

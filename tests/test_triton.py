@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from interpreter import written_in_triton
+from interpreter import multiplies, written_in_triton
 
 from suite.case import case
 from suite.cuda import tuning
@@ -22,27 +22,23 @@ from suite.formats.bsr import bsr
 from suite.formats.placed import WORD, placed
 from suite.formats.segments import segments
 from suite.kernel import KERNELS
-from suite.op import OPS, discover_parts, make_operands
+from suite.op import discover_parts, make_operands
 from suite.patterns.block import Block
 from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
 from suite.sparse import from_positions
 
-triton = pytest.importorskip("triton", reason="needs triton: pip install triton")
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.runtime.driver import driver  # noqa: E402
-from triton.runtime.errors import OutOfResources  # noqa: E402
-from triton.runtime.jit import JITFunction  # noqa: E402
+pytest.importorskip("triton", reason="needs triton: pip install triton")
+from compiling import SHARED, TARGETS, compiler, resources
+from triton.runtime.errors import OutOfResources
 
 discover_parts()
 discover(folders=("kernels",))
 
 OURS = [one for one in KERNELS.values() if one.on == "cuda" and written_in_triton(one)]
+PRODUCTS = [one for one in OURS if multiplies(one)]
 CHILDREN = ("float32,tfloat32", "float16")  # bfloat16 products are wrong in the interpreter
-TARGETS = (80, 89, 90)
-SHARED = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10}  # bytes of shared memory that a program may have
 SPILLED = 32  # bytes of a thread, while an answer is stored
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 WRONG = '''
 import triton
@@ -111,7 +107,7 @@ def verdicts(tmp_path_factory):
 
 
 @pytest.mark.paper("pixelfly", "lpvit")
-@pytest.mark.parametrize("one", OURS, ids=str)
+@pytest.mark.parametrize("one", PRODUCTS, ids=str)
 def test_a_kernel_is_right_in_the_interpreter(one, verdicts):
     said = [verdict for verdict in verdicts if verdict.kernel == one.name]
     wrong = [f"{x.trial}: {x.outcome}: {x.note}" for x in said if x.outcome in ("wrong", "broken")]
@@ -124,59 +120,17 @@ def test_a_wrong_kernel_is_found_in_the_interpreter(verdicts):
     assert of == {"sound": {"ok"}, "short_of_a_column": {"wrong"}}
 
 
-# Compiling needs no driver: a target is enough.
-
-
-class Target:
-    """A driver that knows what it would run on, and nothing else."""
-
-    def __init__(self, architecture):
-        self.architecture = architecture
-
-    def get_current_target(self):
-        return GPUTarget("cuda", self.architecture, 32)
-
-    def get_current_device(self):
-        return self.architecture  # what is compiled is kept by device
-
-    def get_current_stream(self, device):
-        return 0
+# Compiling
 
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """What a kernel launches for a case, compiled for an architecture: each function once."""
-    run = JITFunction.run
-
-    def compiled(kernel, of, architecture):
-        made = []
-        monkeypatch.setattr(driver, "_active", Target(architecture))
-
-        def only_compile(function, *args, grid, warmup, **how):
-            made.append(run(function, *args, grid=grid, warmup=True, **how))
-            return made[-1]
-
-        monkeypatch.setattr(JITFunction, "run", only_compile)
-        operands = make_operands(of)
-        live = OPS[kernel.op].live
-        kernel.prepare(*operands).run(*(operands[at] for at in live))
-        return made
-
-    return compiled
-
-
-def resources(binary, folder):
-    """Registers, and bytes of stack, of the only function in a cubin."""
-    file = folder / "one.cubin"
-    file.write_bytes(binary)
-    told = subprocess.run((CUOBJDUMP, "-res-usage", file), capture_output=True, text=True, check=True).stdout
-    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", told)[-1]
-    return int(registers), int(stack)
+    return compiler(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("architecture", TARGETS, ids="sm_{}".format)
-@pytest.mark.parametrize("one", OURS, ids=str)
+@pytest.mark.parametrize("one", PRODUCTS, ids=str)
 def test_a_kernel_compiles_and_fits(one, architecture, compiled, tmp_path):
     for dtype in (dtype for dtype in one.dtypes if dtype != "float16"):
         for pattern, n in ((Block(128, 128, 0.5), 256), (Block(32, 32, 0.5), 1)):
@@ -188,7 +142,7 @@ def test_a_kernel_compiles_and_fits(one, architecture, compiled, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_blocks_are_multiplied_by_tensor_cores_from_a_pipeline(compiled):
-    of = {name: one for name, one in KERNELS.items() if "block_triton" in name}
+    of = {one.name: one for one in PRODUCTS if "block_triton" in one.name}
     assert len(of) == 4
     for one in of.values():
         dtype = "bfloat16" if "bfloat16" in one.dtypes else "tfloat32"
@@ -245,7 +199,8 @@ discover(folders=("kernels",))
 device = SimpleNamespace(kind="cuda", isa={"sm_70"}, name="Made Up")
 for name in sys.argv[1:]:
     one = KERNELS[name]
-    of = case(one.op, Block(16, 16, 0.5), one.dtypes[0], m=64, k=64, n=8)
+    sizes = dict(m=64, k=64, n=16, h=1, g=1, d=16, b=16)
+    of = case(one.op, Block(16, 16, 0.5), one.dtypes[0], **sizes)
     print(one.refusals(of, device))
 """
 

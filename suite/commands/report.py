@@ -14,7 +14,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "file",
         nargs="*",
         type=Path,
-        help="results files; default: the latest run in results/, held against the one before it",
+        help="results files; default: the latest run in results/, held against the one before it, and the "
+        "latest study of that device",
     )
     parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR")
 
@@ -24,9 +25,11 @@ def go(given: argparse.Namespace) -> None:
     files, beside = given.file, []
     if not files:
         latest = newest(Path("results"))
-        if latest is None:
+        studied = newest(latest.parent if latest else Path("results"), study=True)
+        files = [one for one in (latest, studied) if one]
+        if not files:
             raise Unusable("there is no results file below results/. Measure first: sparsemark run.")
-        files, beside = [latest], [before] if (before := report.earlier(latest)) else []
+        beside = [before] if latest and (before := report.earlier(latest)) else []
     for file in files:
         if not file.is_file():
             raise Unusable(

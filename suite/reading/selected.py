@@ -21,8 +21,8 @@ SLOWER, UNCLEAR, FASTER = "no", "not clear", "yes"
 def selected(frame: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
     """The frame's rows of selectors that were timed, with what `rows`, in the same order, say of quality.
 
-    control; share: of the time that choosing takes; recall, error, cosine; luck: the recall of blind choice
-    on the same case; beats_luck, pays: in words.
+    control; length: of the context; share: of the time that choosing takes; recall, error, cosine;
+    luck: the recall of blind choice on the same case; beats_luck, pays: in words.
     """
     at = [number for number, row in enumerate(rows) if row.first.selector and row.timed and is_chosen(row)]
     table = frame.iloc[at].reset_index(drop=True)
@@ -36,7 +36,14 @@ def selected(frame: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
     return table
 
 
-NOTHING: dict[str, Any] = {"control": "", "choosing": None, "recall": None, "error": None, "cosine": None}
+NOTHING: dict[str, Any] = {
+    "control": "",
+    "length": None,
+    "choosing": None,
+    "recall": None,
+    "error": None,
+    "cosine": None,
+}
 
 
 def is_chosen(row: Row) -> bool:
@@ -49,7 +56,12 @@ def of_row(row: Row) -> dict[str, Any]:
     """What its lines say beside their times: the middle visit's."""
     lines = list(row.timed.values())
     seconds = [line.select_seconds for line in lines if line.select_seconds is not None]
-    found = NOTHING | {"control": row.first.control or "", "choosing": median(seconds) if seconds else None}
+    sizes = row.first.sizes
+    found = NOTHING | {
+        "control": row.first.control or "",
+        "length": sizes.get("t", sizes.get("n")),
+        "choosing": median(seconds) if seconds else None,
+    }
     for name in ("recall", "error", "cosine"):
         values = [line.quality[name] for line in lines if name in line.quality]
         found[name] = median(values) if values else None
@@ -72,10 +84,10 @@ def pays(row: Any) -> str:
 
 
 def shortest(rows: Rows) -> str:
-    """From which length on a selector pays, of the lengths that were measured: `rows` differ in n alone."""
-    ordered = rows.sort_values("n")
-    paying = [row.n for row in ordered.itertuples() if row.pays == FASTER]
+    """From which length on a selector pays, of the lengths that were measured: `rows` differ in it alone."""
+    ordered = rows.sort_values("length")
+    paying = [row.length for row in ordered.itertuples() if row.pays == FASTER]
     if not paying:
-        return f"none up to {ordered['n'].max():.0f}"
-    later = ordered[ordered["n"] > paying[0]]["pays"]
+        return f"none up to {ordered['length'].max():.0f}"
+    later = ordered[ordered["length"] > paying[0]]["pays"]
     return f"{paying[0]:.0f}" if (later == FASTER).all() else "more than once"

@@ -1,0 +1,151 @@
+"""accuracy: a page for each task: what sparsity costs, by every method, and what is known of them."""
+
+from suite.reading import score_figures
+from suite.reading.orderings import orderings
+from suite.reading.scores import beaten, named, told
+from suite.reading.units import percent
+from suite.report import page_of, report
+
+TRAINED = {"none": "Nothing trained", "mask": "Masks trained", "weights": "Weights trained"}
+LEAD = 8  # methods a figure can tell apart
+TYPICAL = 0.8  # the sparsity at which other figures than the metric are shown, or the nearest there is
+SIDE_BY_SIDE = ("agreement", "kl", "worst class drop", "calibration error", "noisy accuracy")
+
+
+@report
+def accuracy(view):
+    """What does sparsity cost in accuracy, by method, allocation and pattern?"""
+    for trial in view.trials:
+        classes = [part(trial, training) for training in TRAINED]
+        yield (
+            page_of("accuracy", named(trial, view.trials)),
+            {
+                "trial": trial,
+                "name": trial.task,
+                "toy": trial.any.toy,
+                "dense": trial.dense_value,
+                "seeds": trial.seeds,
+                "classes": [one for one in classes if one],
+                "failures": failures(trial),
+                "orderings": orderings([trial]),
+            },
+        )
+
+
+def part(trial, training):
+    """Methods that train the same thing, pattern by pattern: others rank apart."""
+    mine = [one for one in trial.curves if one.training == training]
+    lines = dict.fromkeys(one.line for one in sorted(mine, key=lambda one: one.line != "unstructured"))
+    if not mine:
+        return None
+    return {
+        "id": training,
+        "title": TRAINED[training],
+        "lines": [
+            line(trial, training, at, name, [one for one in mine if one.line == name])
+            for at, name in enumerate(lines)
+        ],
+    }
+
+
+def line(trial, training, at, name, curves):
+    """One pattern: a figure, and methods by the sparsity they tolerate."""
+    tolerated = {one.method: one.tolerates() for one in curves}
+    ordered = sorted(curves, key=lambda one: standing(one, tolerated[one.method]), reverse=True)
+    patterns = {point.pattern: point.sparsity for one in curves for point in one.points}
+    columns = sorted(patterns, key=lambda pattern: patterns[pattern])
+    typical = min(columns, key=lambda pattern: abs(patterns[pattern] - TYPICAL))
+    lead = leaders(ordered)
+    return {
+        "id": f"{training}-{at}",
+        "title": name,
+        "figure": score_figures.against_sparsity(curves, trial.dense_value, trial.metric, lead),
+        "columns": [percent(patterns[pattern]) + " %" for pattern in columns],
+        "rows": [row(one, tolerated[one.method], columns, best_controls(curves, columns)) for one in ordered],
+        "typical": percent(patterns[typical]) + " %",
+        "beside": beside(ordered, typical),
+        "shown": [name for name in SIDE_BY_SIDE if any(name in one.first.quality for one in curves)],
+    }
+
+
+def standing(curve, tolerated):
+    """By the sparsity it tolerates; of those that tolerate none, by what is left on the mean."""
+    lost = sum(one.loss.middle for one in curve.points) / len(curve.points)
+    return (tolerated.middle if tolerated else 0.0, -lost)
+
+
+def leaders(ordered):
+    """Methods a figure follows: the best ones, and the best control."""
+    controls = [one.method for one in ordered if one.control][:1]
+    best = [one.method for one in ordered if one.method not in controls][: LEAD - len(controls)]
+    return {name: at for at, name in enumerate([*best, *controls])}
+
+
+def best_controls(curves, columns):
+    """Pattern -> the control that loses least there."""
+    found = {}
+    for pattern in columns:
+        there = [
+            (point.loss.middle, one)
+            for one in curves
+            if one.control
+            for point in one.points
+            if point.pattern == pattern
+        ]
+        if there:
+            found[pattern] = min(there, key=lambda pair: pair[0])[1]
+    return found
+
+
+def row(curve, tolerated, columns, controls):
+    """A method's line of the table."""
+    points = {point.pattern: point for point in curve.points}
+    beats = [
+        says
+        for pattern, control in controls.items()
+        if pattern in points and not curve.control
+        for at, says in beaten(curve, control)
+        if at == points[pattern].sparsity
+    ]
+    return {
+        "method": curve.method,
+        "control": curve.control,
+        "tolerates": told(tolerated, curve),
+        "knee": curve.knee,
+        "values": [points[pattern].value if pattern in points else None for pattern in columns],
+        "beats": f"at {sum(one is True for one in beats)} of {len(beats)}" if beats else "",
+    }
+
+
+def beside(ordered, typical):
+    """Other figures of the models at one sparsity, and what their making took."""
+    found = []
+    for one in ordered:
+        point = next((point for point in one.points if point.pattern == typical), None)
+        if point is None:
+            continue
+        scores = list(point.scores.values())
+        first = scores[0]
+        found.append(
+            {
+                "method": one.method,
+                "value": point.value,
+                "quality": {name: point.quality(name) for name in SIDE_BY_SIDE},
+                "train_flops": first.train_flops,
+                "tuning": first.tuning_runs,
+                "bytes": first.bytes,
+                "seconds": sum(score.seconds or 0.0 for score in scores) / len(scores),
+            }
+        )
+    return found
+
+
+def failures(trial):
+    """What came to nothing, each reason once."""
+    said = {}
+    for one in trial.failures:
+        said.setdefault((one.method, one.outcome, one.note), []).append(one.pattern)
+    return [
+        {"method": method, "outcome": outcome, "note": note, "patterns": sorted(set(patterns))}
+        for (method, outcome, note), patterns in said.items()
+    ]

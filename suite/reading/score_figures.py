@@ -1,0 +1,119 @@
+"""Score figures: curves of methods in, a matplotlib Figure out, in the manner of suite/reading/figures.py."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.reading.figures import (
+    HOVER,
+    INK,
+    LEAST_DENSITY,
+    MARKERS,
+    SERIES,
+    STYLE,
+    blank,
+    explain,
+    sparsity_axis,
+)
+from suite.reading.scores import Curve, Mean, Point
+from suite.reading.units import percent
+
+
+def look(name: str, lead: Mapping[str, int], control: bool) -> dict[str, Any]:
+    """How a method's line looks: those to be followed in colour, controls dashed, the others faint."""
+    if name in lead:
+        at = lead[name]
+        style = "--" if control else "-"
+        return {
+            "color": SERIES[at % len(SERIES)],
+            "marker": MARKERS[at % len(MARKERS)],
+            "linestyle": style,
+            "label": name,
+        }
+    return {"color": INK, "alpha": 0.4, "linewidth": 0.8, "zorder": 1}
+
+
+def against_sparsity(
+    curves: Sequence[Curve],
+    dense: Mean,
+    says: str,
+    lead: Mapping[str, int],
+    figure_of: Callable[[Point], Mean | None] = lambda point: point.value,
+) -> Figure:
+    """A figure of every method against sparsity, with its interval over seeds; the dense model is a band."""
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        axes.set_xscale("log")
+        at = [point.sparsity for one in curves for point in one.points]
+        sparsity_axis(axes, pd.DataFrame({"sparsity": at}))
+        axes.axhline(dense.middle, color=INK, linewidth=1)
+        if dense.low is not None and dense.high is not None:
+            axes.axhspan(dense.low, dense.high, color=INK, alpha=0.12, linewidth=0)
+        for one in sorted(curves, key=lambda one: lead.get(one.method, len(lead))):
+            drawn(axes, one, lead, figure_of)
+        told = [
+            dense.middle,
+            *(value.middle for one in curves for value in map(figure_of, one.points) if value),
+        ]
+        room = 0.06 * (max(told) - min(told)) or 1.0
+        axes.set_ylim(min(told) - room, max(told) + room)  # bands of three seeds may reach beyond all sense
+        axes.set_ylabel(says)
+        explain(figure, axes)
+        return figure
+
+
+def drawn(axes: Axes, one: Curve, lead: Mapping[str, int], figure_of: Callable[[Point], Mean | None]) -> None:
+    """One method's line, and the band of its interval if it is to be followed."""
+    found = [(point, value) for point in one.points if (value := figure_of(point))]
+    if not found:
+        return
+    density = [max(1 - point.sparsity, LEAST_DENSITY) for point, _ in found]
+    (line,) = axes.plot(density, [value.middle for _, value in found], **look(one.method, lead, one.control))
+    HOVER[line] = [f"{one.method}, {percent(point.sparsity)} %: {value.middle:.3g}" for point, value in found]
+    if one.method in lead and all(value.low is not None for _, value in found):
+        low, high = ([getattr(value, end) for _, value in found] for end in ("low", "high"))
+        colour = SERIES[lead[one.method] % len(SERIES)]
+        if len(found) > 1:
+            axes.fill_between(density, low, high, color=colour, alpha=0.12, linewidth=0)
+        else:
+            axes.vlines(density, low, high, color=colour, alpha=0.4)
+
+
+def against_cost(
+    curves: Sequence[Curve],
+    dense: Mean,
+    says: str,
+    cost: Callable[[Point], float | None],
+    costs: str,
+    lead: Mapping[str, int],
+) -> Figure:
+    """A figure of every method against what its model costs, as a share of the dense model's."""
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        axes.set_xscale("log")
+        axes.axhline(dense.middle, color=INK, linewidth=1)
+        axes.axvline(1, color=INK, linewidth=1)
+        for one in sorted(curves, key=lambda one: lead.get(one.method, len(lead))):
+            found = [(at, point) for point in one.points if (at := cost(point))]
+            found.sort(key=lambda pair: pair[0])
+            if not found:
+                continue
+            (line,) = axes.plot(
+                [at for at, _ in found],
+                [point.value.middle for _, point in found],
+                **look(one.method, lead, one.control),
+            )
+            HOVER[line] = [
+                f"{one.method}, {percent(point.sparsity)} %: {point.value.middle:.3g} at {at:.3g} of dense"
+                for at, point in found
+            ]
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}×")
+        axes.xaxis.set_minor_formatter(lambda share, _: "")
+        axes.set_xlabel(costs)
+        axes.set_ylabel(says)
+        explain(figure, axes)
+        return figure

@@ -1,0 +1,224 @@
+"""Scores: knees that were planted are found, losses are paired by seed, and what cannot be told is not."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lines import header, score, write
+from msgspec.structs import replace
+
+from suite import report
+from suite.op import discover_parts
+from suite.reading.iso import duels
+from suite.reading.opened import opened
+from suite.reading.orderings import claimed, orderings
+from suite.reading.scores import beaten, knee, mean, named, told, trials
+from suite.registry import discover
+
+discover_parts()
+discover()
+
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+
+def one(method, sparsity, seed, value, dense=0.9, **changes):
+    """A model of a method that trains nothing, unless told otherwise."""
+    about = {
+        "task": "digits_mlp",
+        "protocol": "digits-5-folds",
+        "data": "digits-1",
+        "metric": "accuracy",
+        "method": method,
+        "pattern": f"unstructured@{sparsity:g}",
+        "sparsity": sparsity,
+        "seed": seed,
+        "value": value,
+        "dense_value": dense,
+        "outcome": "ok",
+        "infer_flops": 1e6 * (1 - sparsity),
+        "train_flops": 1e9,
+        "bytes": round(1e5 * (1 - sparsity)),
+        "execution": "simulated",
+    }
+    return replace(score(), **(about | changes))
+
+
+def dense(seed, value=0.9, **changes):
+    about = {
+        "pattern": "dense",
+        "training": "weights",
+        "start": "fresh",
+        "execution": "dense",
+        "bytes": 10**5,
+    }
+    return one("dense", 0.0, seed, value, value, **(about | changes))
+
+
+def falling(method, edge, seeds=3, level=0.9, **changes):
+    """Level up to an edge, then down steeply; seeds differ by a little."""
+    for seed in range(seeds):
+        for at in SPARSITIES:
+            lost = max(0.0, math.log((1 - edge) / (1 - at))) * 0.3
+            yield one(method, at, seed, level - lost - 0.001 * seed, **changes)
+
+
+def found(tmp_path, *lines, name="study.jsonl"):
+    return opened(write(tmp_path / name, header(options={"study": []}), *lines))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(1, 6), before=st.floats(0.0, 0.3), after=st.floats(2.0, 9.0), height=st.floats(-1, 1))
+def test_a_planted_knee_is_found(cut, before, after, height):
+    at = [0.1 * step for step in range(8)]
+    losses = [height + before * x + max(0.0, x - at[cut]) * after for x in at]
+    assert knee(at, losses) == at[cut]
+
+
+def test_of_three_points_no_knee_is_told():
+    assert knee([0.5, 0.7, 0.9], [0, 0, 1]) is None
+
+
+def test_one_percent_is_lost_between_the_points_around_it(tmp_path):
+    (trial,) = trials([found(tmp_path, *falling("magnitude-uniform", 0.85))])
+    (curve,) = trial.curves
+    tolerated = curve.tolerates()
+    assert 0.8 < tolerated.low <= tolerated.middle <= tolerated.high < 0.95
+    assert told(tolerated, curve).startswith("8")
+    assert curve.knee in (0.8, 0.9)
+
+
+def test_what_never_loses_and_what_always_does_are_told_so(tmp_path):
+    lines = (*falling("good", 0.999), *falling("bad", 0.1))
+    (trial,) = trials([found(tmp_path, *lines)])
+    words = {curve.method: told(curve.tolerates(), curve) for curve in trial.curves}
+    assert words == {"good": "98 % or more", "bad": "below 50 %"}
+
+
+def test_a_metric_that_is_better_when_lower_loses_upwards(tmp_path):
+    lines = [one("m", 0.5, seed, 2.2, 2.0, better="lower", metric="bits per byte") for seed in range(3)]
+    (trial,) = trials([found(tmp_path, *lines)])
+    assert trial.curves[0].points[0].loss.middle == pytest.approx(0.1)
+
+
+def test_losses_are_paired_by_seed(tmp_path):
+    """Folds differ by far more than methods do: only in pairs is the difference clear."""
+    folds = {0: 0.95, 1: 0.7, 2: 0.5}
+    lines = [
+        one(method, 0.8, seed, level - cost, level)
+        for method, cost in (("better", 0.01), ("worse", 0.03))
+        for seed, level in folds.items()
+    ]
+    (trial,) = trials([found(tmp_path, *lines)])
+    better, worse = trial.curves
+    assert beaten(better, worse) == [(0.8, True)]
+    assert beaten(worse, better) == [(0.8, False)]
+    assert beaten(better, better) == [(0.8, None)]
+
+
+def test_one_seed_tells_no_interval_and_nothing_clearly(tmp_path):
+    lines = [one("a", 0.8, 0, 0.9), one("b", 0.8, 0, 0.1)]
+    (trial,) = trials([found(tmp_path, *lines)])
+    assert beaten(*trial.curves) == [(0.8, None)]
+    assert mean([1.0]).low is None
+
+
+def test_other_protocols_data_and_dense_models_are_other_curves(tmp_path):
+    lines = [
+        one("m", 0.5, 0, 0.8),
+        one("m", 0.5, 1, 0.8, protocol="other"),
+        one("m", 0.5, 2, 0.8, data="digits-2"),
+    ]
+    first = found(tmp_path, *lines)
+    near = found(tmp_path, one("m", 0.7, 0, 0.8, 0.9004), name="near.jsonl")
+    far = found(tmp_path, one("m", 0.7, 0, 0.8, 0.95), name="far.jsonl")
+    made = trials([first, near, far])
+    assert len(made) == 4
+    assert [len(one.curves[0].points) for one in made] == [2, 1, 1, 1]
+    assert [named(one, made) for one in made] == [f"digits_mlp-{at + 1}" for at in range(4)]
+
+
+def test_a_model_measured_again_counts_once(tmp_path):
+    again = found(tmp_path, one("m", 0.5, 0, 0.7), name="again.jsonl")
+    (trial,) = trials([found(tmp_path, one("m", 0.5, 0, 0.8)), again])
+    assert trial.curves[0].points[0].value.middle == 0.7
+
+
+def test_orderings_of_the_table_show_where_they_do(tmp_path):
+    lines = (
+        *falling("magnitude-uniform", 0.9),
+        *falling("random-uniform", 0.55, control=True),
+        *falling("magnitude-global", 0.8),
+    )
+    (trial,) = trials([found(tmp_path, *lines)])
+    said = {one.claim: one for one in orderings([trial])}
+    assert said["magnitude loses less than random choice"].verdict is True
+    assert "clearly at" in str(said["magnitude loses less than random choice"])
+    assert said["ranked over all layers magnitude loses less than layer by layer"].verdict is False
+    assert "not reproduced" in str(said["ranked over all layers magnitude loses less than layer by layer"])
+
+
+def test_every_ordering_names_a_paper_of_the_table_and_methods_that_exist():
+    from suite.method import PARTS
+    from suite.papers import papers
+
+    for row in claimed():
+        assert row["id"] in papers(), row
+        for side in (row["better"], row["worse"]):
+            if side != "dense" and not re.fullmatch(r"[\d.]+", side):
+                assert all(part in PARTS for part in side.split("-")), side
+
+
+def test_equal_flops_put_a_larger_sparse_model_beside_a_smaller_dense_one(tmp_path):
+    trained = {"training": "weights", "start": "dense"}
+    lines = [
+        *(dense(seed) for seed in range(3)),
+        *(one("large-sparse", 0.8, seed, 0.88, **trained) for seed in range(3)),
+        *(one("untrained", 0.8, seed, 0.9) for seed in range(3)),
+        *(
+            one("small", 0.0, seed, 0.8 + 0.001 * seed, training="weights", start="fresh", execution="dense")
+            for seed in range(3)
+        ),
+    ]
+    small = [
+        replace(line, pattern="unstructured@0.8", infer_flops=2.1e5, bytes=20_000)
+        if line.method == "small"
+        else line
+        for line in lines
+    ]
+    (trial,) = trials([found(tmp_path, *small)])
+    (duel,) = duels(trial, "flops")
+    assert (duel.small, duel.sparse, duel.verdict) == ("small", "large-sparse", True)
+    assert duel.cost == pytest.approx(0.21)
+    # Its training began with the dense model's: it cost twice that, and nothing dense did.
+    assert duels(trial, "training") == []
+
+
+def test_the_pages_say_what_the_lines_do(tmp_path):
+    trained = {"training": "weights", "start": "fresh"}
+    lines = [
+        *(dense(seed) for seed in range(3)),
+        *falling("magnitude-uniform", 0.9),
+        *falling("random-uniform", 0.55, control=True),
+        *falling("plain-narrow", 0.7, execution="dense", **trained),
+        *falling("random-erk-static", 0.9, **trained),
+        one("broken-one", 0.5, 0, None, outcome="broken", note="ValueError: <b>no</b>"),
+    ]
+    file = write(tmp_path / "study.jsonl", header(options={"study": []}), *lines)
+    report.write([file], tmp_path / "site")
+    page = (tmp_path / "site" / "accuracy-digits_mlp.html").read_text()
+    assert "magnitude-uniform" in page and re.search(r"at [56] of 6", page)
+    assert "<b>no</b>" not in page and "&lt;b&gt;no" in page
+    assert "nan" not in re.sub(r"<[^>]+>", "", page)
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="accuracy-digits_mlp.html"' in index and 'href="isoflop.html"' in index
+    assert "random-erk-static" in (tmp_path / "site" / "isoflop.html").read_text()
+
+
+def test_a_run_without_scores_has_no_such_pages(tmp_path):
+    file = write(tmp_path / "run.jsonl", header())
+    report.write([file], tmp_path / "site")
+    assert (
+        not list((tmp_path / "site").glob("accuracy*")) and not (tmp_path / "site" / "isoflop.html").exists()
+    )
