@@ -1,0 +1,15 @@
+"""Dense: the product with activations in rows, as `spmm_dense_mm`.
+
+Bad at: every sparsity, and what that is bad at.
+"""
+
+from suite.formats.dense import too_large
+from suite.kernel import kernel
+from suite.kernels.actmm.whole import Whole
+from suite.kernels.spmm import spmm_dense_mm as forward
+
+
+@kernel(op="actmm", on="cpu", dtypes=("float32", "bfloat16", "float16"), dense=True, refuse=too_large)
+def actmm_dense_mm(w, cut, x):
+    """torch.mm, activations in rows, on all neurons."""
+    return forward.spmm_dense_mm.prepare(Whole(w), x)

@@ -1,0 +1,15 @@
+"""Dense: the weight stored neuron by neuron, times one token, as `spmm_dense_mv_transposed`.
+
+Bad at: every sparsity, and what that is bad at.
+"""
+
+from suite.formats.dense import too_large
+from suite.kernel import kernel
+from suite.kernels.actmm.whole import Whole
+from suite.kernels.spmm import spmm_dense_mv_transposed as forward
+
+
+@kernel(op="actmm", on="cpu", dtypes=("float32", "bfloat16"), dense=True, only={"n": 1}, refuse=too_large)
+def actmm_dense_mv_transposed(w, cut, x):
+    """torch.mv, the weight in columns, on all neurons."""
+    return forward.spmm_dense_mv_transposed.prepare(Whole(w), x)

@@ -1,0 +1,16 @@
+"""Dense: the product with activations in rows, as `spmm_dense_mm`, then times the gate.
+
+Bad at: every sparsity, and what that is bad at.
+"""
+
+from suite.formats.dense import too_large
+from suite.kernel import kernel
+from suite.kernels.actmm.whole import Whole
+from suite.kernels.actmm_up.gated import gated
+from suite.kernels.spmm import spmm_dense_mm as forward
+
+
+@kernel(op="actmm_up", on="cpu", dtypes=("float32", "bfloat16", "float16"), dense=True, refuse=too_large)
+def actmm_up_dense_mm(w, cut, x, g):
+    """torch.mm, activations in rows, then times the gate."""
+    return gated(forward.spmm_dense_mm.prepare(Whole(w), x))
