@@ -14,13 +14,17 @@ from suite.pattern import PATTERNS, Pattern, _grammar, parse, rounded
 from suite.patterns.banded import Banded
 from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
+from suite.patterns.documents import Documents
 from suite.patterns.fan_in import FanIn
 from suite.patterns.given import Given
 from suite.patterns.grouped_n_of_m import GroupedNofM
+from suite.patterns.hot import Hot
 from suite.patterns.n_of_m import NofM
 from suite.patterns.planted import Planted
 from suite.patterns.positions import choose, pick
+from suite.patterns.prefix import Prefix
 from suite.patterns.rmat import Rmat
+from suite.patterns.routes import Bursts, Crowded, Dirichlet, Idle, Zipf
 from suite.patterns.stencil import Stencil
 from suite.patterns.unstructured import Unstructured
 from suite.patterns.v_n_of_m import VNofM
@@ -44,6 +48,7 @@ KINDS = {
     FanIn: st.builds(FanIn, sparsities),
     Banded: st.builds(Banded, sparsities),
     Rmat: st.builds(Rmat, sparsities),
+    Hot: st.builds(Hot, sparsities),
     NofM: n_of_m,
     VNofM: v_n_of_m,
     GroupedNofM: grouped,
@@ -51,10 +56,17 @@ KINDS = {
     Planted: st.builds(Planted, blocks, blocks, sparsities),
     Butterfly: st.builds(Butterfly, blocks),
     Stencil: st.builds(Stencil, st.sampled_from((5, 7, 9, 27))),
+    Prefix: st.builds(Prefix, blocks, blocks, blocks),
+    Documents: st.builds(Documents, blocks, st.integers(0, 20)),
+    Zipf: st.builds(Zipf, st.floats(0, 9, allow_subnormal=False), sparsities),
+    Dirichlet: st.builds(Dirichlet, st.floats(0.01, 9), sparsities),
+    Crowded: st.builds(Crowded, sparsities),
+    Idle: st.builds(Idle, sparsities),
+    Bursts: st.builds(Bursts, blocks, sparsities),
 }
 patterns = st.one_of(*KINDS.values())
 
-FIXED = (Banded, Butterfly, Stencil)  # nothing in them is random
+FIXED = (Banded, Butterfly, Stencil, Prefix, Documents)  # nothing in them is random
 
 
 def fitting(pattern: Pattern, m: int, k: int) -> int:
@@ -98,6 +110,7 @@ def test_counts_are_exact_and_rows_are_in_order(pattern: Pattern, m: int, k: int
 def test_another_seed_is_another_mask(cls: type) -> None:
     parameters = {NofM: (2, 4), VNofM: (16, 2, 8), GroupedNofM: (2, 4, 8)}
     parameters |= {Block: (4, 8, 0.5), Planted: (4, 8, 0.5)}
+    parameters |= {Zipf: (1.0, 0.5), Dirichlet: (0.5, 0.5), Bursts: (4, 0.5)}
     pattern = cls(*parameters.get(cls, (0.5,)))
     assert len({mask(pattern, 64, 64, seed).tobytes() for seed in range(8)}) == 8
 
