@@ -7,6 +7,7 @@ causal, its own block.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -56,12 +57,16 @@ class Selection(Sparse):
 PARTS = ("starts", "columns", "values", "k", "v", "bias", "tokens")
 
 
-def from_map(kept: Tensor, pattern: Pattern, **beside) -> Selection:
-    """The selection of a map of truths: [heads, query blocks, key blocks]."""
+def from_map(kept: Tensor, pattern: Pattern, count: int | None = None, **beside) -> Selection:
+    """The selection of a map of truths: [heads, query blocks, key blocks].
+
+    count: how many are true; a GPU that need not ask does not keep its host waiting.
+    """
     rows = kept.flatten(0, 1)
     starts = torch.zeros(len(rows) + 1, dtype=torch.int32, device=kept.device)
     torch.cumsum(rows.sum(1), 0, out=starts[1:])
-    columns = rows.nonzero()[:, 1].int()
+    found = rows.nonzero() if count is None else rows.nonzero_static(size=count)
+    columns = found[:, 1].int()
     ones = torch.ones(1, device=kept.device).expand(len(columns))
     return Selection(starts, columns, ones, tuple(rows.shape), pattern, **beside)
 
@@ -107,6 +112,20 @@ def of_rows(case: Case, device: str | torch.device = "cpu") -> Tensor:
     return torch.stack(rows)
 
 
+@lru_cache(maxsize=64)
+def quota_of_rows(case: Case, device: torch.device) -> tuple[Tensor, int]:
+    """Pairs of each row, there, and the most that one has."""
+    rows = of_rows(case)
+    return rows.to(device), int(rows.max())
+
+
+@lru_cache(maxsize=64)
+def quota_of_heads(case: Case, device: torch.device) -> tuple[Tensor, int]:
+    """Pairs of each head, there, and the most that one has."""
+    heads = of_heads(case)
+    return torch.tensor(heads, device=device), max(heads)
+
+
 def permitted(scores: Tensor, case: Case) -> Tensor:
     """Scores with what must stay above all, and what cannot be seen below: [heads, rows, columns] float32."""
     scores = scores.float().nan_to_num(-torch.finfo(torch.float32).max)
@@ -123,21 +142,22 @@ def permitted(scores: Tensor, case: Case) -> Tensor:
 
 def by_row(scores: Tensor, case: Case, **beside) -> Selection:
     """The best of each row."""
-    quota = of_rows(case, scores.device)
-    best = permitted(scores, case).topk(int(quota.max()), -1).indices
+    quota, most = quota_of_rows(case, scores.device)
+    best = permitted(scores, case).topk(most, -1).indices
     within = torch.arange(best.shape[-1], device=scores.device) < quota[..., None]
     kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    return from_map(kept.scatter_(-1, best, within), case.pattern, **beside)
+    return from_map(kept.scatter_(-1, best, within), case.pattern, of_layer(case), **beside)
 
 
 def by_head(scores: Tensor, case: Case, **beside) -> Selection:
     """The best of each head, wherever they are; a row may keep no more than what must stay."""
     flat = permitted(scores, case).flatten(1)
-    quota = torch.tensor(of_heads(case), device=scores.device)
-    best = flat.topk(int(quota.max()), -1).indices
+    quota, most = quota_of_heads(case, scores.device)
+    best = flat.topk(most, -1).indices
     within = torch.arange(best.shape[-1], device=scores.device) < quota[:, None]
     kept = torch.zeros(flat.shape, dtype=torch.bool, device=scores.device)
-    return from_map(kept.scatter_(-1, best, within).view(scores.shape), case.pattern, **beside)
+    kept = kept.scatter_(-1, best, within).view(scores.shape)
+    return from_map(kept, case.pattern, of_layer(case), **beside)
 
 
 def by_layer(scores: Tensor, case: Case, **beside) -> Selection:
@@ -145,7 +165,7 @@ def by_layer(scores: Tensor, case: Case, **beside) -> Selection:
     flat = permitted(scores, case).flatten()
     kept = torch.zeros(flat.shape, dtype=torch.bool, device=scores.device)
     kept[flat.topk(of_layer(case)).indices] = True
-    return from_map(kept.view(scores.shape), case.pattern, **beside)
+    return from_map(kept.view(scores.shape), case.pattern, of_layer(case), **beside)
 
 
 def pages_kept(case: Case) -> int:
@@ -155,7 +175,7 @@ def pages_kept(case: Case) -> int:
 
 
 def by_query(scores: Tensor, case: Case, **beside) -> Selection:
-    """The best pages of each query of decode: of scores [n, h or g, pages], those of a group for all its heads."""
+    """The best pages of each query of decode, by scores [n, h or g, pages]: a group's serve all its heads."""
     rows, pages = case["n"] * case["h"], scores.shape[-1]
     kept = pages_kept(case)
     best = scores.topk(kept, -1, sorted=False).indices.sort(-1).values.int()

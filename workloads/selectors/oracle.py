@@ -4,13 +4,13 @@ from math import sqrt
 
 import torch
 
-from suite.selection import by_row, is_causal
+from suite.selection import by_layer, is_causal
 from suite.selector import selector
 
 
 @selector(ops=("attention", "attention_causal"), control="knowledge")
 def oracle(case):
-    """The blocks that truly weigh most, row by row: what no selector can beat at its budget."""
+    """The blocks that truly weigh most, in all heads: no choice of whole blocks keeps more."""
     heads, n, d, b = (case[name] for name in "hndb")
     across = n // b
     later = torch.ones(n, n, dtype=torch.bool).triu(1) if is_causal(case) else None
@@ -22,6 +22,6 @@ def oracle(case):
             if later is not None:
                 scores.masked_fill_(later.to(q.device), -torch.inf)
             mass[head] = scores.softmax(-1).view(across, b, across, b).sum((1, 3))
-        return by_row(mass, case, flops=2 * heads * n * n * d)
+        return by_layer(mass, case, flops=2 * heads * n * n * d)
 
     return select
