@@ -27,10 +27,22 @@ Select = Callable[..., Any]  # live operands -> what is kept of them
 
 
 @dataclass(frozen=True, eq=False)
+class Keeping:
+    """A `select` that keeps buffers of its own, made from the fixed operands: flushed before a cold call."""
+
+    select: Select
+    holds: tuple[Any, ...]
+
+    def __call__(self, *live: Any) -> Any:
+        return self.select(*live)
+
+
+@dataclass(frozen=True, eq=False)
 class Selector:
     """A rule by which what is kept is chosen.
 
-    prepare(case, *fixed operands) -> select(*live operands) -> what is kept, as its ops have it.
+    prepare(case, *fixed operands) -> select(*live operands) -> what is kept, as its ops have it. A `select`
+        that keeps buffers is a Keeping.
     control: no method, but what methods are held against: "luck" (blind choice), "habit" (what needs no
         look either) or "knowledge" (as good as can be, at any cost).
     """
@@ -82,7 +94,7 @@ def pairs() -> Iterator[Kernel]:
 
 
 def ready(kernel: Kernel, case: Case, operands: Operands) -> Prepared:
-    """A kernel ready to be timed; one with a selector chooses anew in each call: its FLOPs and bytes count."""
+    """A kernel ready to be timed; one with a selector chooses anew in each call, which counts as its work."""
     made = prepared(kernel, operands)
     if kernel.selector is None:
         return made
@@ -96,6 +108,6 @@ def ready(kernel: Kernel, case: Case, operands: Operands) -> Prepared:
         run=lambda *live: made.run(*live, select(*live)),
         executed=None if executed is None else all_of_it,
         metadata=None if made.metadata is None else made.metadata + operands[0].read,
-        hidden=made.hidden or operands[0].read > 0,  # what a selector keeps, nobody else can flush
+        holds=(*made.holds, *(select.holds if isinstance(select, Keeping) else ())),
         select=select,
     )

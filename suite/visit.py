@@ -19,7 +19,7 @@ from suite.kernel import Kernel, Prepared, Refused
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Result, four_digits
-from suite.selector import Select, ready
+from suite.selector import Keeping, Select, ready
 from suite.stated import describe, ledger
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
@@ -205,8 +205,12 @@ class Visit:
             one.selecting = self.alone(one, one.made.select)
 
     def alone(self, one: Entry, select: Select) -> Contender:
-        """The selector by itself, timed as the kernel is; what it keeps, only it knows."""
-        made = Contender(one.kernel.name, lambda: select(*one.live), (one.live,), True, size(one.live))
+        """The selector by itself, timed as the kernel is; what it keeps, only it may know."""
+        held = (one.live, select.holds if isinstance(select, Keeping) else ())
+        hidden = not isinstance(select, Keeping)
+        made = Contender(
+            one.kernel.name, lambda: select(*one.live), held, hidden, 0 if hidden else size(held)
+        )
         made.timer = self.device.timer(made, self.cache)
         return made
 

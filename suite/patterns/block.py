@@ -26,7 +26,7 @@ class Block(Pattern):
         return rounded(self.sparsity, -(-m // self.rows) * -(-k // self.columns))
 
     def count(self, m: int, k: int) -> int:
-        return sum(kept * height * width for kept, _, _, height, width in self._shares(m, k))
+        return sum(kept * height * width for kept, _, _, height, width in self.shares(m, k))
 
     def positions(self, m: int, k: int, seed: int) -> Positions:
         starts, columns = self.templates(m, k, np.random.default_rng([seed, 0]))
@@ -36,13 +36,13 @@ class Block(Pattern):
         """One row for each row of blocks; its other rows are the same."""
         across = -(-k // self.columns)
         placed = []
-        for kept, rows, columns, _, _ in self._shares(m, k):
+        for kept, rows, columns, _, _ in self.shares(m, k):
             at = choose(len(rows) * len(columns), kept, rng)
             down, right = np.divmod(at, max(1, len(columns)))
             placed.append((down + rows.start) * across + right + columns.start)
         return block_rows(np.sort(np.concatenate(placed)), -(-m // self.rows), across, self.columns, k)
 
-    def _shares(self, m: int, k: int) -> list[tuple[int, range, range, int, int]]:
+    def shares(self, m: int, k: int) -> list[tuple[int, range, range, int, int]]:
         """Corner, bottom, right and inside: blocks kept, their rows and columns, height and width of each."""
         down, bottom = divmod(m, self.rows)
         across, right = divmod(k, self.columns)
