@@ -1,9 +1,10 @@
-# make bench     measure this machine and write a page (EXTENT=smoke|default|full, BUDGET=10m, DEVICE=cpu|cuda:0|all)
+# make bench     measure this machine, study accuracy, write a page (EXTENT=smoke|default|full, DEVICE=cpu|cuda:0|all,
+#                BUDGET=10m for the run, STUDY=4m for the study)
 # make gpu       the GPU's tests, then every workload on it, within ten minutes (DEVICE=cuda:1, BUDGET=7m)
 # make test      the whole test suite; make lint is part of it
 # make race      our kernels against their rivals and the goals set for them (RACE="csr gemv", BUDGET=11m)
 # make trial     how often verdicts are false or miss a change, drawn and measured here (half an hour)
-# make report    the pages of the latest run again
+# make report    the pages of the latest run and study again
 # make site      the pages of all committed results, for publishing (SITE=site)
 # VENV=DIR       an environment to use instead of .venv; its torch stays as it is
 
@@ -12,7 +13,8 @@ EXTENT ?= default
 DEVICE ?=
 SITE ?= site
 # The default extent is made to answer within minutes on two cores; slower machines answer coarser.
-BUDGET ?= $(if $(filter default,$(EXTENT)),315s)
+BUDGET ?= $(if $(filter default,$(EXTENT)),600s)
+STUDY ?= $(if $(filter default,$(EXTENT)),240s)
 
 run = "$(VENV)/bin/sparsemark"
 tool = "$(VENV)/bin/python" -m
@@ -21,6 +23,7 @@ tool = "$(VENV)/bin/python" -m
 
 bench: setup
 	$(run) run --extent $(EXTENT) $(if $(DEVICE),--device $(DEVICE)) $(if $(BUDGET),--budget $(BUDGET))
+	$(run) study --extent $(EXTENT) $(if $(STUDY),--budget $(STUDY))
 	$(run) report --out "$(SITE)"
 
 # Every visit gets the same share of it, and within a visit the races take turns.

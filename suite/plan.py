@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from suite import sources
 from suite.case import DTYPES, Case, from_id
@@ -17,6 +18,9 @@ from suite.pattern import parse
 from suite.registry import Unusable, pick
 from suite.selector import entries
 from suite.workload import WORKLOADS, Workload
+
+if TYPE_CHECKING:
+    from suite.device import Device
 
 FIRST = (0.5, 0.9, 0.7, 0.95)  # a crossover is bracketed after two points, and near after four
 
@@ -36,13 +40,15 @@ def plan(
     *,
     kernels: str = "*",
     device_kind: str = "cpu",
+    device: "Device | None" = None,
     axes: Mapping[str, Sequence[str]] | None = None,
     matrices: Sequence[str] = (),
     cases: Sequence[str] = (),
 ) -> list[Item]:
     """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are.
 
-    `kernels` are globs, with commas between them.
+    `kernels` are globs, with commas between them. Of kernels that the device refuses with a selector, that is
+    not said for every selector: they are left out.
     """
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
@@ -70,7 +76,7 @@ def plan(
     firsts: dict[Case, str] = {}
     for name, case in ordered:
         firsts.setdefault(case, name)  # two workloads may share a case; it is measured once
-    items = [Item(name, case, fitting(case, able)) for case, name in firsts.items()]
+    items = [Item(name, case, fitting(case, able, device)) for case, name in firsts.items()]
     items = [one for one in items if one.kernels]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
@@ -85,8 +91,13 @@ def home(case: Case, extent: str) -> str:
     return next(iter(WORKLOADS))
 
 
-def fitting(case: Case, kernels: Iterable[Kernel]) -> tuple[str, ...]:
-    return tuple(one.name for one in kernels if one.fits(case))
+def fitting(case: Case, kernels: Iterable[Kernel], device: "Device | None" = None) -> tuple[str, ...]:
+    """The kernels that are meant for a case."""
+    return tuple(
+        one.name
+        for one in kernels
+        if one.fits(case) and not (one.selector and device and one.refusals(case, device))
+    )
 
 
 def cases_of(

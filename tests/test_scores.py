@@ -1,17 +1,21 @@
 """Scores: knees that were planted are found, losses are paired by seed, and what cannot be told is not."""
 
+import itertools
 import math
 import re
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lines import header, score, write
+from lines import header, line, score, write
 from msgspec.structs import replace
 
 from suite import report
 from suite.op import discover_parts
+from suite.reading.frame import read
 from suite.reading.iso import duels
+from suite.reading.joined import Times, front
 from suite.reading.opened import opened
 from suite.reading.orderings import claimed, orderings
 from suite.reading.scores import beaten, knee, mean, named, told, trials
@@ -222,3 +226,76 @@ def test_a_run_without_scores_has_no_such_pages(tmp_path):
     assert (
         not list((tmp_path / "site").glob("accuracy*")) and not (tmp_path / "site" / "isoflop.html").exists()
     )
+
+
+LAYERS = [
+    {"name": "a", "m": 300, "k": 64, "n": 1, "pattern": "unstructured@0.8", "sparsity": 0.8},
+    {"name": "b", "m": 100, "k": 300, "n": 2, "pattern": "unstructured@0.6", "sparsity": 0.6},
+    {"name": "c", "m": 10, "k": 100, "n": 1, "pattern": "dense", "sparsity": 0.0},
+]
+
+
+def timed(tmp_path, *leave_out):
+    """Dense takes 1 ms at each layer's shape, sparse a time in proportion to its density."""
+    made = []
+    for (m, k, n), visit in itertools.product(((300, 64, 8), (100, 300, 16), (10, 100, 8)), (1, 2)):
+        for sparsity in (0.5, 0.8, 0.9):
+            made.append(
+                line(
+                    m=m, k=k, n=n, sparsity=sparsity, dense=True, kernel="d", seconds=[1e-3] * 4, visit=visit
+                )
+            )
+            if (m, sparsity) not in leave_out:
+                seconds = [1e-3 * (1 - sparsity)] * 4
+                made.append(line(m=m, k=k, n=n, sparsity=sparsity, seconds=seconds, visit=visit))
+    return read(write(tmp_path / "run.jsonl", header(), *made))
+
+
+def test_a_models_layers_take_what_kernels_took_at_their_shapes(tmp_path):
+    times = Times(timed(tmp_path), "made-up")
+    model = one("m", 0.7, 0, 0.9, layers=LAYERS)
+    assert times.batches(model) == [8]
+    found = times.of(model, 8)
+    assert found.dense == pytest.approx(3e-3)
+    assert found.sparse == pytest.approx(0.2e-3 + 0.4e-3 + 1e-3)  # between 50 and 80 %: in proportion still
+    assert found.between and found.speed_up == pytest.approx(3 / 1.6)
+
+
+def test_no_time_is_made_up_beyond_what_was_timed(tmp_path):
+    beyond = [LAYERS[0] | {"sparsity": 0.95, "pattern": "unstructured@0.95"}, *LAYERS[1:]]
+    times = Times(timed(tmp_path), "made-up")
+    assert times.of(one("m", 0.7, 0, 0.9, layers=beyond), 8) is None
+    blocks = [LAYERS[0] | {"pattern": "block4x4@0.8"}, *LAYERS[1:]]
+    assert times.of(one("m", 0.7, 0, 0.9, layers=blocks), 8) is None
+    assert times.batches(one("m", 0.7, 0, 0.9, layers=[LAYERS[0] | {"m": 7}])) == []
+    assert Times(timed(tmp_path), "another").batches(one("m", 0.7, 0, 0.9, layers=LAYERS)) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_front_is_what_brute_force_finds(points):
+    expected = [not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points) for x, y in points]
+    assert front(points) == expected
+
+
+def test_the_page_joins_scores_with_kernels_of_the_same_device(tmp_path):
+    timed(tmp_path)
+    scores = [one("m", 0.7, seed, 0.88, layers=LAYERS) for seed in range(3)]
+    file = write(tmp_path / "study.jsonl", header(options={"study": []}), *scores)
+    report.write([tmp_path / "run.jsonl", file], tmp_path / "site")
+    said = re.sub(r"<[^>]+>", " ", (tmp_path / "site" / "pareto.html").read_text())
+    assert "1 of 1 models are faster than dense" in said and "1.9x" in said and "between" in said
+    report.write([file], tmp_path / "alone")
+    assert "Not measured" in (tmp_path / "alone" / "pareto.html").read_text()
+
+
+def test_the_layers_that_are_timed_are_those_of_the_tasks():
+    """Workload `layers` names shapes; they are the shapes of the models."""
+    from suite.task import TASKS
+    from suite.workload import WORKLOADS
+
+    timed = {(case["m"], case["k"]) for case in WORKLOADS["layers"].cases("default")}
+    for task in ("digits_mlp", "byte_lm"):
+        problem = TASKS[task].problem(0)
+        model = problem.dense() or problem.model()
+        shapes = {tuple(one.weight.shape) for one in model.modules() if isinstance(one, torch.nn.Linear)}
+        assert shapes <= timed

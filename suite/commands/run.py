@@ -92,6 +92,7 @@ def measure(device: Device, given: argparse.Namespace) -> int:
         matrices=given.matrix,
         cases=with_data(given.case, given.matrix),
         device_kind=device.kind,
+        device=device,
     )
     for axis, names in without(items, axes).items():
         if names:

@@ -117,3 +117,47 @@ def against_cost(
         axes.set_ylabel(says)
         explain(figure, axes)
         return figure
+
+
+def front(points: Sequence[Mapping[str, Any]], dense: Mean, says: str) -> Figure:
+    """A figure of models by measured speed-up: filled those that none beats in both, controls as crosses."""
+    with mpl.rc_context(STYLE):
+        figure, axes = blank()
+        axes.set_xscale("log", base=2)
+        axes.axhline(dense.middle, color=INK, linewidth=1)
+        axes.axvline(1, color=INK, linewidth=1)
+        for at, training in enumerate(dict.fromkeys(one["training"] for one in points)):
+            for kind, looks in KINDS.items():
+                some = [one for one in points if one["training"] == training and kind_of(one) == kind]
+                if not some:
+                    continue
+                (line,) = axes.plot(
+                    [one["gain"] for one in some],
+                    [one["value"].middle for one in some],
+                    linestyle="none",
+                    color=SERIES[at],
+                    label=f"{training}, {kind}",
+                    **looks,
+                )
+                HOVER[line] = [
+                    f"{one['method']}, {one['pattern']}: {one['gain']:.2g}×, {one['value'].middle:.3g}"
+                    for one in some
+                ]
+        axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
+        axes.xaxis.set_minor_formatter(lambda ratio, _: "")
+        axes.set_xlabel("measured speed-up of the layers")
+        axes.set_ylabel(says)
+        explain(figure, axes)
+        return figure
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "best": {"marker": "o"},
+    "beaten": {"marker": "o", "markerfacecolor": "none", "alpha": 0.6},
+    "control": {"marker": "x", "alpha": 0.6},
+}
+
+
+def kind_of(one: Mapping[str, Any]) -> str:
+    """How a model is drawn."""
+    return "control" if one["control"] else "best" if one["front"] else "beaten"

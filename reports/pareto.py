@@ -1,0 +1,61 @@
+"""pareto: accuracy against the speed-up that is real: studied models, and kernels timed on their layers."""
+
+from suite.reading import score_figures
+from suite.reading.joined import Times, front
+from suite.reading.scores import named
+from suite.report import page_of, report
+
+TRAINED = {"none": "nothing trained", "mask": "masks trained", "weights": "weights trained"}
+
+
+@report
+def pareto(view):
+    """What accuracy is left at which measured speed-up of a model's layers?"""
+    if not view.trials:
+        return
+    sections = [section(number, trial, view) for number, trial in enumerate(view.trials)]
+    yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
+
+
+def section(number, trial, view):
+    """One task: every model whose layers were all timed."""
+    points = list(joined(trial, Times(view.frame, trial.device))) if len(view.frame) else []
+    higher = trial.any.better == "higher"
+    best = front([(one["gain"], one["value"].middle * (1 if higher else -1)) for one in points])
+    for one, on_it in zip(points, best, strict=True):
+        one["front"] = on_it
+    return {
+        "id": f"p{number}",
+        "name": trial.task,
+        "page": page_of("accuracy", named(trial, view.trials)),
+        "toy": trial.any.toy,
+        "metric": trial.metric,
+        "dense": trial.dense_value,
+        "batch": points[0]["joined"].batch if points else None,
+        "points": sorted(points, key=lambda one: (not one["front"], -one["gain"])),
+        "faster": sum(one["gain"] > 1 for one in points),
+        "figure": score_figures.front(points, trial.dense_value, trial.metric) if points else None,
+    }
+
+
+def joined(trial, times):
+    """Each point of each curve with what its layers take: those of the first seed stand for all."""
+    for curve in trial.curves:
+        for point in curve.points:
+            score = next(iter(point.scores.values()))
+            if not score.layers or score.execution == "dense":
+                continue
+            batches = times.batches(score)
+            found = times.of(score, batches[-1]) if batches else None
+            if found:
+                yield {
+                    "method": curve.method,
+                    "control": curve.control,
+                    "training": TRAINED[curve.training],
+                    "pattern": point.pattern,
+                    "sparsity": point.sparsity,
+                    "value": point.value,
+                    "loss": point.loss,
+                    "joined": found,
+                    "gain": found.speed_up,
+                }
