@@ -144,7 +144,8 @@ def failures(trial):
     """What came to nothing, each reason once."""
     said = {}
     for one in trial.failures:
-        said.setdefault((one.method, one.outcome, one.note), []).append(one.pattern)
+        note = one.note or "no dense model of its seed to hold it against"
+        said.setdefault((one.method, one.outcome, note), []).append(one.pattern)
     return [
         {"method": method, "outcome": outcome, "note": note, "patterns": sorted(set(patterns))}
         for (method, outcome, note), patterns in said.items()

@@ -2,7 +2,9 @@
 
 from collections import Counter, defaultdict
 
+from suite.reading import batch, routing
 from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasured
+from suite.reading.iso import is_dense
 from suite.reading.scores import named as called_so
 from suite.reading.scores import told
 from suite.reading.state import states
@@ -40,9 +42,12 @@ def index(view):
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
         "trials": trials(view),
+        "iso": any(is_dense(curve) for one in view.trials for curve in one.curves),
         "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
         "structured": len(varied(frame)) > 0,
+        "batched": len(batch.batches(frame, view.rows)) > 0,
+        "routed": len(routing.routed(frame, view.rows)) > 0,
     }
 
 

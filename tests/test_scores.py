@@ -143,6 +143,14 @@ def test_other_protocols_data_and_dense_models_are_other_curves(tmp_path):
     assert [named(one, made) for one in made] == [f"digits_mlp-{at + 1}" for at in range(4)]
 
 
+def test_a_score_without_its_dense_model_is_on_no_curve(tmp_path):
+    lines = [one("m", 0.5, 0, 0.8), one("m", 0.7, 0, 0.8, None)]
+    (trial,) = trials([found(tmp_path, *lines)])
+    assert [point.sparsity for point in trial.curves[0].points] == [0.5]
+    assert [line.sparsity for line in trial.failures] == [0.7]
+    assert trials([found(tmp_path, lines[1], name="alone.jsonl")]) == []
+
+
 def test_a_model_measured_again_counts_once(tmp_path):
     again = found(tmp_path, one("m", 0.5, 0, 0.7), name="again.jsonl")
     (trial,) = trials([found(tmp_path, one("m", 0.5, 0, 0.8)), again])

@@ -28,5 +28,5 @@ def layers(extent):
     if extent == "full":
         for (m, k), n in shapes:
             for pattern in (NofM(2, 4), NofM(4, 8)):
-                if k % pattern.group == 0:
+                if k % pattern.m == 0:
                     yield case("spmm", pattern, m=m, k=k, n=n)

@@ -211,9 +211,9 @@ def trials(recorded: Iterable[Recorded]) -> list[Trial]:
                 dense[about(score)][score.seed] = score.dense_value
         variants = {key: variant(known[key], values) for key, values in dense.items()}
         for score in one.scores:
-            if score.outcome == "ok" and score.value is not None:
+            if score.outcome == "ok" and score.value is not None and score.dense_value is not None:
                 groups[*about(score), variants.get(about(score), 0)].append(score)
-            elif score.outcome != "ok":
+            else:
                 failed[score.device, score.task, score.protocol].append(score)
     made = []
     for (device, task, protocol, data, metric, _), scores in groups.items():
