@@ -52,7 +52,8 @@ def line(trial, training, at, name, curves):
     """One pattern: a figure, and methods by the sparsity they tolerate."""
     tolerated = {one.method: one.tolerates() for one in curves}
     ordered = sorted(curves, key=lambda one: standing(one, tolerated[one.method]), reverse=True)
-    patterns = {point.pattern: point.sparsity for one in curves for point in one.points}
+    masked = sorted(curves, key=lambda one: one.first.execution != "dense")  # smaller ones are near it only
+    patterns = {point.pattern: point.sparsity for one in masked for point in one.points}
     columns = sorted(patterns, key=lambda pattern: patterns[pattern])
     typical = min(columns, key=lambda pattern: abs(patterns[pattern] - TYPICAL))
     lead = leaders(ordered)

@@ -43,6 +43,7 @@ def index(view):
         "kernels": sorted(frame["kernel"].unique()),
         "trials": trials(view),
         "iso": any(is_dense(curve) for one in view.trials for curve in one.curves),
+        "turned": any("cache used" in line.quality for row in view.rows for line in row.timed.values()),
         "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
         "structured": len(varied(frame)) > 0,

@@ -59,14 +59,13 @@ class Question:
     def twin(self) -> "Question":
         """The same fixed operands with other live ones: an answer kept from before is wrong here.
 
-        Where something is chosen, the first live operand is negated too, for another choice.
+        Where something is chosen, the first live operand is negated: other things are then worth choosing.
         """
         op = OPS[self.case.op]
-        twin = Question(self.case, *op.twin(self.operands, self.expected, self.allowed))
         if self.select is None:
-            return twin
+            return Question(self.case, *op.twin(self.operands, self.expected, self.allowed))
         first = op.live[0]
-        turned = tuple(-one if at == first else one for at, one in enumerate(twin.operands))
+        turned = tuple(-one if at == first else one for at, one in enumerate(self.operands))
         return over(self.case, turned, self.select)
 
 

@@ -4,12 +4,15 @@
     def sinks(case, source):             # a generator of random numbers
         return q, k, v                   # float32
 
-A case names it as its data.
+A case names it as its data. One that knows what the right answers are may say how many of them were given:
+
+    @inputs(ops=("decode",), judge=judge)   # judge(case, chosen, whole), as an op's quality
 """
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from suite.case import Case
 INPUTS: dict[str, "Input"] = {}
 
 Draw = Callable[[Case, torch.Generator], tuple[Tensor, ...]]
+Judge = Callable[[Case, Any, Any], dict[str, float]]  # how good answers are, as an op's quality tells it
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,17 @@ class Input:
     about: str
     draw: Draw
     ops: tuple[str, ...]
+    judge: Judge | None = None
 
 
-def inputs(*, ops: tuple[str, ...]) -> Callable[[Draw], Input]:
+def inputs(*, ops: tuple[str, ...], judge: Judge | None = None) -> Callable[[Draw], Input]:
     """Register the decorated function as the input of its name."""
 
     def register(draw: Draw) -> Input:
         name = draw.__name__
         if name in INPUTS:
             raise ValueError(f"two inputs are called {name!r}; rename one of the functions")
-        INPUTS[name] = Input(name, inspect.getdoc(draw) or "", draw, ops)
+        INPUTS[name] = Input(name, inspect.getdoc(draw) or "", draw, ops, judge)
         return INPUTS[name]
 
     return register
