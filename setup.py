@@ -16,5 +16,5 @@ setup(
     packages=packages,
     py_modules=["sparsemark"],
     package_dir={f"suite.{folder}": folder for folder in CONTENT},
-    package_data={"": ["*.cpp", "*.cu", "*.cuh", "*.h", "*.html", "*.css", "*.js", "*.csv"]},
+    package_data={"": ["*.cpp", "*.cu", "*.cuh", "*.h", "*.html", "*.css", "*.js", "*.csv", "*.safetensors"]},
 )

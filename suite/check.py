@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from suite.selector import Select, Selector
 
 
+SAMPLED = 8  # one row in so many, where a second answer would cost as much as the first
+
+
 class Wrong(Exception):
     """An answer that is not the op's; says where, by how much, and what it should be."""
 
@@ -59,14 +62,15 @@ class Question:
     def twin(self) -> "Question":
         """The same fixed operands with other live ones: an answer kept from before is wrong here.
 
-        Where something is chosen, the first live operand is negated: other things are then worth choosing.
+        Where something is chosen, the first live operand is negated: other things are then worth choosing. Of
+        that answer some rows are asked for: one that is kept from before is wrong in all of them.
         """
         op = OPS[self.case.op]
         if self.select is None:
             return Question(self.case, *op.twin(self.operands, self.expected, self.allowed))
         first = op.live[0]
         turned = tuple(-one if at == first else one for at, one in enumerate(self.operands))
-        return over(self.case, turned, self.select)
+        return over(self.case, turned, self.select, every=SAMPLED)
 
 
 def question(case: Case, operands: Operands) -> Question:
@@ -76,10 +80,16 @@ def question(case: Case, operands: Operands) -> Question:
     return Question(case, operands, expected, op.allowed(case, operands, expected))
 
 
-def over(case: Case, operands: Operands, select: "Select") -> Question:
-    """The answer over what is chosen of these operands."""
+def over(case: Case, operands: Operands, select: "Select", every: int = 1) -> Question:
+    """The answer over what is chosen of these operands; of one row in so many, the others may be anything."""
     found = select(*(operands[at] for at in OPS[case.op].live))
-    return replace(question(case, (found, *operands[1:])), select=select)
+    if every == 1:
+        return replace(question(case, (found, *operands[1:])), select=select)
+    fewer, stays = found.thinned(every)
+    asked = question(case, (fewer, *operands[1:]))
+    allowed = asked.allowed.clone()
+    allowed.view(len(stays), -1)[~stays.cpu()] = torch.inf
+    return Question(case, (found, *operands[1:]), asked.expected, allowed, select)
 
 
 def check(answer: Any, question: Question) -> float:

@@ -6,7 +6,18 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("torch", "numpy", "scipy", "numba", "triton", "cupy-cuda12x", "cupy-cuda13x", "sparse-dot-mkl")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "numba",
+    "triton",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "sparse-dot-mkl",
+    "transformers",
+)
 
 MEASURES = ("suite", "kernels", "workloads", "pyproject.toml")  # a change in a report is no other measurement
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 CONTENT = ("kernels", "workloads", "reports")
-OPTIONAL = {"cupy", "cupyx", "numba", "triton", "ray", "sparse_dot_mkl", "sklearn"}
+OPTIONAL = {"cupy", "cupyx", "numba", "triton", "ray", "sparse_dot_mkl", "sklearn", "transformers"}
 MISSING: dict[str, str] = {}  # what a content file would have registered -> the library it lacks
 PLUGINS: list[dict[str, Any]] = []  # what was loaded from outside, for the header of a run
 

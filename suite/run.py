@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +20,7 @@ from suite.isolate import Ending, Offspring
 from suite.journal import OUT, Journal
 from suite.kernel import KERNELS
 from suite.plan import Item
-from suite.record import SCHEMA, Any_Line, Result, Run, read
+from suite.record import SCHEMA, Any_Line, Result, Run, header, read
 from suite.registry import Unusable
 from suite.selector import entries
 from suite.stated import describe
@@ -74,6 +74,12 @@ class Options:
             "race": list(self.races),
             "limit": self.limit,
         }
+
+
+class Stating(Protocol):
+    """Options that a header states: a run's, or a study's."""
+
+    def stated(self, device: Device) -> dict[str, Any]: ...
 
 
 @dataclass
@@ -265,7 +271,7 @@ class Running:
         self._pass(order, self.options.passes + 1, until, metered=True)
 
 
-def resume(file: Path, device: Device, options: Options) -> list[Any_Line]:
+def resume(file: Path, device: Device, options: Stating) -> list[Any_Line]:
     """The lines of a file to go on with, its torn last one dropped; none if it holds nothing yet.
 
     It must be of this commit, device and options, for its lines and the new ones will be shown as one run.
@@ -289,7 +295,7 @@ def resume(file: Path, device: Device, options: Options) -> list[Any_Line]:
     return found.lines
 
 
-def differences(run: Run, device: Device, options: Options) -> list[tuple[str, Any, Any]]:
+def differences(run: Run, device: Device, options: Stating) -> list[tuple[str, Any, Any]]:
     """(what, in the file, here) of all that must be the same in one file."""
     here = provenance.commit()
     pairs = [("version", run.version, __version__), ("commit", run.commit, here)]
@@ -309,10 +315,14 @@ def differences(run: Run, device: Device, options: Options) -> list[tuple[str, A
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def newest(folder: Path) -> Path | None:
-    """The latest run below a folder, by its name (runs are named by their start). Races are none."""
-    runs = (file for file in folder.rglob("*.jsonl") if file.parent.name != "races")
-    return max(runs, key=lambda file: (file.stem, str(file)), default=None)
+def newest(folder: Path, study: bool = False) -> Path | None:
+    """The latest run below a folder, or study, by its name: they are named by their start. Races are none."""
+    files = [file for file in folder.rglob("*.jsonl") if file.parent.name != "races"]
+    for file in sorted(files, key=lambda file: (file.stem, str(file)), reverse=True):
+        run = header(file)
+        if study == (run is not None and "study" in run.options):
+            return file
+    return None
 
 
 def default_file(folder: Path, device: Device, kind: str = "") -> Path:

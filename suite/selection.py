@@ -53,6 +53,15 @@ class Selection(Sparse):
         parts = {name: vars(self)[name] for name in PARTS}
         return replace(self, **{name: change(one) for name, one in parts.items() if one is not None})
 
+    def thinned(self, every: int) -> tuple["Selection", Tensor]:
+        """The same with some rows alone, one of so many, the others empty; and which rows stay: truths."""
+        stays = torch.arange(self.shape[0], device=self.starts.device) % every == 0
+        lengths = self.starts.diff()
+        starts = torch.cat((self.starts[:1], (lengths * stays).cumsum(0).int()))
+        columns = self.columns[stays.repeat_interleave(lengths.long())]
+        ones = self.values[:1].expand(len(columns))
+        return replace(self, starts=starts, columns=columns, values=ones), stays
+
 
 PARTS = ("starts", "columns", "values", "k", "v", "bias", "tokens")
 

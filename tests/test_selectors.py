@@ -68,7 +68,7 @@ def test_it_chooses_anew_and_alike(name, op):
         assert not first.twin.operands[0].columns.equal(first.operands[0].columns)
 
 
-@pytest.mark.parametrize(("op", "dtype"), zip(BOTH, ("float32", "bfloat16"), strict=True))
+@pytest.mark.parametrize(("op", "dtype"), [("attention", "float32"), ("attention_causal", "bfloat16")])
 def test_a_visit_checks_times_and_judges_each_of_them(op, dtype):
     """At 64 tokens a block and few of them; every pair of a kernel and a selector that runs here."""
     one = point(op, 0.5, dtype, n=256, d=32, b=32)

@@ -199,7 +199,7 @@ discover(folders=("kernels",))
 device = SimpleNamespace(kind="cuda", isa={"sm_70"}, name="Made Up")
 for name in sys.argv[1:]:
     one = KERNELS[name]
-    sizes = dict(m=64, k=64, n=16, h=1, g=1, d=16, b=16)
+    sizes = dict(m=64, k=64, n=16, h=1, g=1, d=16, b=16, e=4, f=16, t=16)
     of = case(one.op, Block(16, 16, 0.5), one.dtypes[0], **sizes)
     print(one.refusals(of, device))
 """

@@ -31,6 +31,7 @@ from suite.sparse import Sparse
 LEAST = 16  # of a side that tensor cores take
 MARKED = 1024  # of a row's list, in a step of a program that marks
 LISTED = 1024  # pages, in a step of a program that lists
+LOOKED_UP = 2  # stages of a pipeline until it is known which pages a step is of
 PARTS = 128  # of a group, at most: one program puts them together
 
 
@@ -146,7 +147,9 @@ def attend(
         below = scores * scale - now[:, None]
         weights = power(below) if queries.dtype == tl.float32 else tl.exp2(below)
         fade = tl.exp2(most - now)
-        values = tl.load(v + place[:, None] + deep[None, :], mask=looked[:, None] & inside[None, :], other=0.0)
+        values = tl.load(
+            v + place[:, None] + deep[None, :], mask=looked[:, None] & inside[None, :], other=0.0
+        )
         sums = tl.dot(weights.to(values.dtype), values, sums * fade[:, None], input_precision="ieee")
         total = total * fade + tl.sum(weights, 1)
         most = now
@@ -247,7 +250,7 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
             PAGE=there // pages,
             TOKENS=way.tokens,
             num_warps=way.warps,
-            num_stages=way.stages,
+            num_stages=way.stages + (LOOKED_UP if lists else 0),
         )
         merge[(n * h,)](partial, out, parts, **sizes, PARTS=triton.next_power_of_2(parts))
 

@@ -1,4 +1,4 @@
-"""workloads, patterns, kernels, selectors, races and reports; for each kernel: runs here, or why not
+"""workloads, patterns, kernels, selectors, races, tasks, methods, reports; what runs here, or why not
 
 sparsemark list --ids                             every paper, and what serves it: workloads, kernels, tests
 sparsemark list --cases                           the ids of every workload's cases, for `run --case`
@@ -20,12 +20,14 @@ from suite.conformance import cases_for
 from suite.device import Device
 from suite.inputs import INPUTS
 from suite.kernel import KERNELS, Kernel
+from suite.method import KINDS, PARTS, methods
 from suite.papers import papers
 from suite.pattern import PATTERNS
 from suite.race import RACES
 from suite.registry import MISSING, pick
 from suite.report import REPORTS
 from suite.selector import SELECTORS
+from suite.task import TASKS
 from suite.workload import EXTENTS, WORKLOADS
 
 TRIED = 32  # small cases by which `list` tells a reason of the machine from one of a case
@@ -114,10 +116,26 @@ def everything(here: Mapping[str, Device]) -> dict[str, dict[str, dict]]:
             name: {"about": one.about, "ops": list(one.ops), "control": one.control}
             for name, one in sorted(SELECTORS.items())
         },
-        "inputs": {
-            name: {"about": one.about, "ops": list(one.ops)} for name, one in sorted(INPUTS.items())
-        },
+        "inputs": {name: {"about": one.about, "ops": list(one.ops)} for name, one in sorted(INPUTS.items())},
         "races": {name: {"about": one.about} for name, one in RACES.items()},
+        "tasks": {
+            name: {
+                "about": one.about,
+                "version": one.version,
+                "protocol": one.protocol,
+                "metric": one.metric,
+                "toy": one.toy,
+                "ids": list(one.ids),
+            }
+            for name, one in TASKS.items()
+        },
+        "parts of methods": {
+            name: {"about": f"{one.kind}: {one.about}", "kind": one.kind, "ids": list(one.ids)}
+            for name, one in sorted(PARTS.items(), key=lambda named: KINDS.index(named[1].kind))
+        },
+        "methods": {
+            one.name: {"about": "", "training": one.training, "control": one.control} for one in methods()
+        },
         "reports": {name: {"about": one.about} for name, one in REPORTS.items()},
     }
 
@@ -154,11 +172,14 @@ def always_refused(kernel: Kernel, device: Device) -> list[str]:
 def serving() -> dict[str, list[str]]:
     """Paper id -> what there is for it: workloads, kernels, and in a checkout the tests of its invariants."""
     served: dict[str, list[str]] = {}
-    kinds = (("workload", WORKLOADS), ("kernel", KERNELS), ("selector", SELECTORS))
+    kinds = (("workload", WORKLOADS), ("kernel", KERNELS), ("selector", SELECTORS), ("task", TASKS))
     for kind, among in kinds:
         for name, one in among.items():
             for paper in one.ids:
                 served.setdefault(paper, []).append(f"{kind} {name}")
+    for part in PARTS.values():
+        for paper in part.ids:
+            served.setdefault(paper, []).append(f"{part.kind} {part.name}")
     for paper, test in tests():
         served.setdefault(paper, []).append(f"test {test}")
     return served

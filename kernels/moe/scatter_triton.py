@@ -1,0 +1,315 @@
+"""Scattered experts in Triton: tiles of one expert's choices, read and written where the tokens are.
+
+After Tan et al., "Scattered Mixture-of-Experts Implementation", 2024. A choice is one of the experts of a
+token. Choices are sorted by expert; a tile of them loads the rows of their tokens as its product goes along,
+so no token is copied for each of its experts, and no row of padding exists outside a program's registers.
+The projections before and beside the activation share the loads of a tile, and only what the activation
+gives is stored, in the order of experts. The projection behind it answers by choice. A last launch weighs the
+answers of a token and adds them up: no atomics, so answers do not depend on which program ends first.
+
+The host never learns how many tokens an expert has: tiles are launched for the most that there can be, and
+those beyond the end stop at once. A call can thus be recorded into a graph.
+
+Sorting is counting: each block of tokens counts its choices of each expert, and the running sum over experts
+and, within each, blocks says where a block's choices of an expert go. A token chooses an expert once at most,
+so the rank of a choice is the number of tokens before that made the same.
+
+Tiles come in groups of GROUP, and within a group the columns change last, so that what runs at a time shares
+the rows of few tokens and few panels of weights in L2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from suite.cuda.tuning import quickest
+from suite.formats.routing import most, touched
+from suite.kernel import Prepared
+from suite.sparse import Sparse
+
+TABLE = 4096  # logits of a program that routes
+GROUP = 16  # tiles of choices that share panels
+WIDE = 1024  # numbers of a program that adds up
+
+
+@dataclass(frozen=True)
+class Way:
+    """Choices and columns of a tile, numbers of a step; warps of a program; steps on their way at a time."""
+
+    rows: int
+    columns: int
+    deep: int
+    warps: int
+    stages: int
+
+
+# By the bytes of a number. Products of float32 are not the tensor cores', so their operands are in registers.
+WAYS = {
+    2: (
+        *(Way(128, 64, 64, 8, 3), Way(128, 128, 64, 8, 3), Way(128, 64, 32, 4, 4), Way(64, 128, 64, 8, 3)),
+        *(Way(64, 64, 64, 4, 3), Way(64, 32, 64, 4, 4)),
+        *(Way(32, 64, 64, 4, 3), Way(32, 64, 128, 4, 2), Way(32, 32, 64, 4, 4)),
+        *(Way(16, 32, 128, 4, 4), Way(16, 64, 128, 4, 3), Way(16, 64, 64, 4, 4), Way(16, 32, 256, 4, 2)),
+    ),
+    4: (
+        *(Way(64, 32, 16, 8, 2), Way(64, 32, 32, 8, 2)),
+        *(Way(32, 32, 16, 4, 2), Way(32, 32, 32, 4, 2)),
+        *(Way(16, 32, 32, 4, 2), Way(16, 32, 64, 4, 2)),
+    ),
+}
+LEAST = 16  # of a side that tensor cores take
+
+
+@triton.jit
+def choose(
+    logits,
+    experts,
+    weights,
+    counts,
+    n,
+    blocks,
+    COUNT: tl.constexpr,
+    TOP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Of a block of tokens, the TOP experts of each; and how often it chose each expert.
+
+    weights: powers of e, the largest 1. A logit of minus infinity is no choice: expert -1, weight 0.
+    """
+    token, expert = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS), tl.arange(0, WIDTH)
+    there = (token[:, None] < n) & (expert[None, :] < COUNT)
+    left = tl.load(logits + token[:, None] * COUNT + expert[None, :], mask=there, other=-float("inf"))
+    left = left.to(tl.float32)
+    first = tl.max(left, 1)
+    first = tl.where(first == -float("inf"), 0.0, first)
+    chosen = tl.zeros((TOKENS, WIDTH), tl.int32)
+    for choice in range(TOP):
+        best, at = tl.max(left, 1, return_indices=True)
+        at = tl.where(best == -float("inf"), -1, at)
+        mine = expert[None, :] == at[:, None]
+        chosen += mine.to(tl.int32)
+        left = tl.where(mine, -float("inf"), left)
+        tl.store(experts + token * TOP + choice, at, mask=token < n)
+        tl.store(weights + token * TOP + choice, tl.exp(best - first), mask=token < n)
+    tl.store(counts + expert * blocks + tl.program_id(0), tl.sum(chosen, 0), mask=expert < COUNT)
+
+
+@triton.jit
+def place(
+    experts,
+    edges,
+    order,
+    n,
+    blocks,
+    COUNT: tl.constexpr,
+    TOP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Numbers of a block's choices (token * TOP + choice), to where `edges` says that its experts' go."""
+    token, expert = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS), tl.arange(0, WIDTH)
+    chosen = tl.zeros((TOKENS, WIDTH), tl.int32)
+    for choice in range(TOP):
+        at = tl.load(experts + token * TOP + choice, mask=token < n, other=-1)
+        chosen += (expert[None, :] == at[:, None]).to(tl.int32)
+    begin = tl.load(edges + expert * blocks + tl.program_id(0), mask=expert < COUNT, other=0)
+    slots = begin[None, :] + tl.cumsum(chosen, 0) - chosen
+    for choice in range(TOP):
+        at = tl.load(experts + token * TOP + choice, mask=token < n, other=-1)
+        slot = tl.sum(tl.where(expert[None, :] == at[:, None], slots, 0), 1)
+        tl.store(order + slot, token * TOP + choice, mask=at >= 0)
+
+
+@triton.jit
+def multiply(
+    edges,
+    order,
+    source,
+    weight,
+    out,
+    tiles,
+    blocks,
+    COUNT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    TOP: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    INPUTS: tl.constexpr,
+    ENTERS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEEP: tl.constexpr,
+):
+    """A tile of choices of one expert times columns of its weight.
+
+    ENTERS: from rows of tokens, through the gate, to rows in the order of experts; weight is
+    [COUNT, 2 OUTPUTS, INPUTS]. Else from those to rows by choice; weight is [COUNT, OUTPUTS, INPUTS].
+    """
+    number = tl.program_id(0)
+    across = tl.cdiv(OUTPUTS, COLUMNS)
+    before = number // (GROUP * across) * GROUP
+    beside = tl.minimum(GROUP, tiles - before)
+    tile = before + number % (GROUP * across) % beside
+    right = number % (GROUP * across) // beside * COLUMNS + tl.arange(0, COLUMNS)
+
+    every = tl.arange(0, WIDTH)
+    firsts = tl.load(edges + every * blocks, mask=every < COUNT, other=0)
+    ends = tl.load(edges + (every + 1) * blocks, mask=every < COUNT, other=0)
+    own = tl.cdiv(ends - firsts, ROWS)
+    upto = tl.cumsum(own, 0)
+    expert = tl.sum((upto <= tile).to(tl.int32), 0)
+    if expert >= COUNT:
+        return
+    mine = every == expert
+    begin = tl.sum(tl.where(mine, firsts + (tile - upto + own) * ROWS, 0), 0)
+    slots = begin + tl.arange(0, ROWS)
+    real = slots < tl.sum(tl.where(mine, ends, 0), 0)
+    choices = tl.load(order + slots, mask=real, other=0)
+    rows = (choices // TOP if ENTERS else slots).to(tl.int64)
+
+    deep = tl.arange(0, DEEP)
+    inside = right[None, :] < OUTPUTS
+    left = source + rows[:, None] * INPUTS + deep[None, :]
+    below = weight + tl.cast(expert, tl.int64) * ((2 if ENTERS else 1) * OUTPUTS * INPUTS)
+    below += right[None, :] * INPUTS + deep[:, None]
+    sums = tl.zeros((ROWS, COLUMNS), tl.float32)
+    wide = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for at in range(0, INPUTS, DEEP):
+        more = at + deep < INPUTS
+        one = tl.load(left + at, mask=real[:, None] & more[None, :], other=0.0)
+        sums = tl.dot(
+            one,
+            tl.load(below + at, mask=more[:, None] & inside, other=0.0),
+            sums,
+            input_precision="ieee",
+        )
+        if ENTERS:
+            wide = tl.dot(
+                one,
+                tl.load(below + OUTPUTS * INPUTS + at, mask=more[:, None] & inside, other=0.0),
+                wide,
+                input_precision="ieee",
+            )
+    if ENTERS:
+        sums = sums / (1 + tl.exp(-sums)) * wide
+    place = (slots if ENTERS else choices).to(tl.int64)[:, None] * OUTPUTS + right[None, :]
+    tl.store(out + place, sums.to(out.dtype.element_ty), mask=real[:, None] & inside)
+
+
+@triton.jit
+def add_up(experts, weights, said, out, D: tl.constexpr, TOP: tl.constexpr, WIDE: tl.constexpr):
+    """Of a token, what its experts said by their share of its weights, in the order of its choices."""
+    row = tl.cast(tl.program_id(0), tl.int64)
+    across = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    sums = tl.zeros((WIDE,), tl.float32)
+    total = 0.0
+    for choice in range(TOP):
+        upto = tl.where(tl.load(experts + row * TOP + choice) >= 0, D, 0)
+        one = tl.load(said + (row * TOP + choice) * D + across, mask=across < upto, other=0.0)
+        weight = tl.load(weights + row * TOP + choice)
+        sums += weight * one.to(tl.float32)
+        total += weight
+    sums /= tl.where(total == 0, 1.0, total)
+    tl.store(out + row * D + across, sums.to(out.dtype.element_ty), mask=across < D)
+
+
+def ways(choices: int, experts: int, size: int) -> list[Way]:
+    """Those whose tiles are about as tall as the load of an expert, and half and twice that."""
+    load = triton.next_power_of_2(-(-choices // experts))
+    tallest = max(one.rows for one in WAYS[size])
+    most = min(tallest, max(LEAST, 2 * load))
+    least = min(tallest, max(LEAST, load // 2))
+    return [one for one in WAYS[size] if least <= one.rows <= most]
+
+
+def most_tiles(choices: int, experts: int, rows: int) -> int:
+    """That so many choices can make, however they fall: each expert fills up one at most."""
+    return choices // rows + min(experts, choices)
+
+
+def padded(count: int, unit: int) -> int:
+    """Up to a whole number of units."""
+    return -(-count // unit) * unit
+
+
+def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) -> Prepared:
+    """Experts on tokens, for any route of as many choices."""
+    (count, d, f), n, top = down.shape, len(x), most(route)
+    choices, out = n * top, torch.empty_like(x)
+    if not top:
+        return Prepared(lambda x, logits: out.zero_(), 0, 0, 0, holds=(out,))
+    width = triton.next_power_of_2(count)
+    tokens = max(1, min(triton.next_power_of_2(n), TABLE // width))
+    blocks = -(-n // tokens)
+    experts, order = (x.new_empty(choices, dtype=torch.int32) for _ in range(2))
+    weights = x.new_empty(choices, dtype=torch.float32)
+    counts = x.new_empty(count * blocks, dtype=torch.int32)
+    edges = x.new_zeros(count * blocks + 1, dtype=torch.int32)
+    hidden, said = x.new_empty(choices, f), x.new_empty(choices, d)
+    sizes = {"COUNT": count, "TOP": top, "WIDTH": width}
+
+    def sort(logits: Tensor) -> None:
+        choose[(blocks,)](logits, experts, weights, counts, n, blocks, TOKENS=tokens, **sizes)
+        torch.cumsum(counts, 0, dtype=torch.int32, out=edges[1:])
+        place[(blocks,)](experts, edges, order, n, blocks, TOKENS=tokens, **sizes)
+
+    def product(way: Way, source: Tensor, weight: Tensor, answer: Tensor) -> None:
+        tiles = most_tiles(choices, count, way.rows)
+        outputs, inputs = answer.shape[1], weight.shape[2]
+        multiply[(tiles * -(-outputs // way.columns),)](
+            *(edges, order, source, weight, answer, tiles, blocks),
+            **sizes,
+            OUTPUTS=outputs,
+            INPUTS=inputs,
+            ENTERS=weight is up,
+            GROUP=GROUP,
+            ROWS=way.rows,
+            COLUMNS=way.columns,
+            DEEP=way.deep,
+            num_warps=way.warps,
+            num_stages=way.stages,
+        )
+
+    def tuned(*operands: Tensor) -> Way:
+        key = ("moe", x.dtype, operands[1].shape, operands[1] is up, n, top)
+        there = ways(choices, count, x.element_size())
+        return quickest(key, there, lambda way: product(way, *operands), x)
+
+    sort(logits)
+    enter = tuned(x, up, hidden)
+    leave = tuned(hidden, down, said)
+
+    def run(x: Tensor, logits: Tensor) -> Tensor:
+        sort(logits)
+        product(enter, x, up, hidden)
+        product(leave, hidden, down, said)
+        add_up[(n, -(-d // WIDE))](experts, weights, said, out, D=d, TOP=top, WIDE=WIDE)
+        return out
+
+    def executed() -> int:
+        loads = edges[::blocks].diff().cpu()
+        return sum(
+            int((-(-loads // way.rows)).sum())
+            * way.rows
+            * 2
+            * padded(outputs, way.columns)
+            * padded(inputs, way.deep)
+            for way, outputs, inputs in ((enter, f, d), (enter, f, d), (leave, d, f))
+        )
+
+    routing = (experts, order, weights, counts, edges)
+    return Prepared(
+        run,
+        executed=executed,
+        values=touched(route) * (up[0].nbytes + down[0].nbytes),
+        metadata=sum(one.nbytes for one in routing),
+        holds=(up, down, *routing, hidden, said, out),
+        note={
+            name: f"{way.rows}x{way.columns}x{way.deep}/{way.warps}/{way.stages}"
+            for name, way in (("enter", enter), ("leave", leave))
+        },
+    )

@@ -1,0 +1,151 @@
+"""Layers: the weights of a model as matrices, and what criteria may know about each.
+
+Inputs and gradients are those of the problem's calibration data. They are found when first asked for, for all
+layers at once, and shared by every criterion that asks.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property, partial
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from suite.kernel import Refused
+from suite.task import Problem
+
+Look = Callable[[str, nn.Module, Tensor], None]
+
+
+class Layer:
+    """One layer as criteria, allocators and refiners see it."""
+
+    def __init__(self, name: str, module: nn.Module, seen: "Seen") -> None:
+        self.name, self.module, self._seen = name, module, seen
+
+    @property
+    def weight(self) -> Tensor:
+        """[m, k]: a row for each output, the inputs it is summed over along k. A view: writing it counts."""
+        return self.parameter.detach().flatten(1)
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """What is trained; of a convolution it has four dimensions."""
+        return self.module.weight  # pyright: ignore
+
+    @property
+    def moments(self) -> Tensor:
+        """[k, k]: the mean of x xᵀ over the layer's inputs x. The Hessian of its output's squared error."""
+        return self._seen.moments[self.name]
+
+    @property
+    def norms(self) -> Tensor:
+        """[k]: the root mean square of each input."""
+        return self.moments.diagonal().sqrt()
+
+    @property
+    def gradient(self) -> Tensor:
+        """[m, k]: of the loss."""
+        return self._seen.gradients[self.name]
+
+    @property
+    def generator(self) -> Generator:
+        """For criteria that draw; seeded by the study."""
+        return self._seen.generator
+
+
+class Seen:
+    """What the calibration data of a problem show of a model as it is now."""
+
+    def __init__(
+        self, problem: Problem, model: nn.Module, generator: Generator, copied: "Seen | None" = None
+    ) -> None:
+        """copied: what was seen of the model that this one is a copy of."""
+        self.problem, self.model, self.generator, self._copied = problem, model, generator, copied
+        self.layers = {name: Layer(name, one, self) for name, one in problem.layers(model).items()}
+
+    @cached_property
+    def moments(self) -> dict[str, Tensor]:
+        if self._copied:
+            return self._copied.moments
+        sums: dict[str, Tensor] = {}
+        rows: dict[str, int] = {}
+
+        def look(name: str, module: nn.Module, x: Tensor) -> None:
+            flat = unfolded(module, x)
+            sums[name] = sums.get(name, 0) + flat.mT @ flat
+            rows[name] = rows.get(name, 0) + len(flat)
+
+        self._run(look)
+        return {name: total / rows[name] for name, total in sums.items()}
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor]:
+        if self._copied:
+            return self._copied.gradients
+        batches = self.problem.calibration()
+        loss = torch.stack([self.problem.loss(self.model, batch) for batch in batches]).mean()
+        found = torch.autograd.grad(loss, [one.parameter for one in self.layers.values()])
+        return {name: grad.flatten(1) for name, grad in zip(self.layers, found, strict=True)}
+
+    @torch.no_grad()
+    def _run(self, look: Look) -> None:
+        """The calibration data through the model, each layer's inputs shown to `look`."""
+        with ExitStack() as hooks:
+            for name, layer in self.layers.items():
+                hooks.callback(layer.module.register_forward_pre_hook(partial(_show, look, name)).remove)
+            for batch in self.problem.calibration():
+                self.problem.loss(self.model, batch)
+
+
+def _show(look: Look, name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+    look(name, module, given[0])
+
+
+def unfolded(module: nn.Module, x: Tensor) -> Tensor:
+    """The inputs of a layer as rows of length k, one for each product with its weight."""
+    if not isinstance(module, nn.Conv2d):
+        return x.detach().flatten(0, -2)
+    if module.groups != 1 or isinstance(module.padding, str):
+        raise Refused("a convolution in groups, or with padding by name, has no single matrix of inputs")
+    patches = functional.unfold(
+        x.detach(),
+        module.kernel_size,
+        module.dilation,
+        module.padding,
+        module.stride,  # pyright: ignore
+    )
+    return patches.mT.flatten(0, 1)
+
+
+class Work:
+    """The FLOPs of a model's forward pass for one example, and each layer's share of them.
+
+    What is no layer's (attention's products) counts as it is, whatever is pruned. Element-wise work does not
+    count.
+    """
+
+    def __init__(self, problem: Problem, model: nn.Module) -> None:
+        batch = problem.calibration()[0]
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            problem.loss(model, batch)
+        layers, examples = problem.layers(model), problem.count(batch)
+        counted = counter.get_flop_counts()
+        # The counter names a module by its class and its path from there.
+        mine = {name: sum(counted[f"{type(model).__name__}.{name}"].values()) for name in layers}
+        self.total = counter.get_total_flops() / examples
+        self.layers = {name: flops / examples for name, flops in mine.items()}
+        self.rows = {name: flops / 2 / weights(layers[name]) for name, flops in self.layers.items()}
+
+    def at(self, nonzeros: dict[str, int], sizes: dict[str, int]) -> float:
+        """The FLOPs where layers keep these many of their weights."""
+        return self.total - sum(
+            self.layers[name] * (1 - kept / sizes[name]) for name, kept in nonzeros.items()
+        )
+
+
+def weights(module: nn.Module) -> int:
+    return math.prod(module.weight.shape)  # pyright: ignore

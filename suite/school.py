@@ -1,0 +1,186 @@
+"""School: one task at one seed: the dense model, and a Score of each method that makes it sparse.
+
+All methods of a seed go on from the same fresh weights or the same dense model, and see the same batches in
+the same order: what differs between them is the method.
+"""
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from suite.kernel import Refused
+from suite.layers import Seen, Work
+from suite.lesson import Lesson
+from suite.method import DENSE, KINDS, Method, named
+from suite.pattern import Pattern, parse
+from suite.patterns.unstructured import Unstructured
+from suite.quality import pq_index
+from suite.record import Outcome, Score, four_digits
+from suite.task import Problem, Task
+
+DRAWS = 10**6  # added to the seed of weights, so that masks are not drawn from the numbers that made those
+SIDE = 5040  # of a matrix that all groups and blocks divide: how sparse it is, a pattern that failed would be
+
+ISO = 0.02  # how far from equal FLOPs a model may be that is said to hold them equal
+
+
+class School:
+    """A task at a seed, and what all its methods share."""
+
+    problem: Problem
+    dense: nn.Module
+
+    def __init__(self, task: Task, seed: int, device: str) -> None:
+        self.task, self.seed, self.device = task, seed, device
+        self.dense_value: float | None = None
+
+    def enrol(self) -> Score:
+        """Train the dense model, or take the one that the task has. First of all."""
+        return self._tried(DENSE, DENSE.name, self._dense)
+
+    def line(self, method: str, pattern: str) -> Score:
+        """Make a model sparse, and judge it."""
+        how, what = named(method), parse(pattern)
+        return self._tried(how, pattern, lambda: self.taught(how, what))
+
+    def taught(self, method: Method, pattern: Pattern) -> Lesson:
+        """The lesson of a method, over and held to what was asked."""
+        work = self.work
+        if transform := method.parts.get("transform"):
+            model, work = self._fresh(lambda: transform(self.problem, pattern)), None
+        elif method.start == "fresh":
+            model = self._fresh(self.problem.model)
+        else:
+            model = copy.deepcopy(self.dense)
+        generator = self._generator()
+        copied = method.start == "dense" and not transform
+        seen = Seen(self.problem, model, generator, self.seen if copied else None)
+        lesson = Lesson(self.problem, model, method, pattern, seen, work)
+        if trainer := method.parts.get("trainer"):
+            trainer(lesson)
+        elif method.prunes:
+            lesson.prune()
+        else:
+            lesson.find()
+        lesson.settle()
+        off = lesson.forward_flops / self.work.total - 1
+        if method.iso == "infer_flops" and abs(off) > ISO:
+            raise ValueError(f"the model is said to take the dense one's FLOPs and is off by {off:+.1%}")
+        return lesson
+
+    def _dense(self) -> Lesson:
+        torch.manual_seed(self.seed)
+        self.problem = self.task.problem(self.seed)
+        made = self.problem.dense()
+        model = self._fresh(self.problem.model) if made is None else made
+        seen = Seen(self.problem, model, self._generator())
+        lesson = Lesson(self.problem, model, DENSE, Unstructured(0.0), seen)
+        if made is None:
+            for _ in lesson.course():
+                lesson.step()
+        self.dense, self.sizes = model.eval(), lesson.sizes
+        self.work = Work(self.problem, model)
+        self.seen = Seen(self.problem, model, self._generator())
+        return lesson
+
+    def _fresh(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Of the same weights for every method that asks for the same shapes."""
+        torch.manual_seed(self.seed)
+        return make()
+
+    def _generator(self) -> Generator:
+        return Generator().manual_seed(DRAWS + self.seed)
+
+    def _tried(self, method: Method, pattern: str, attempt: Callable[[], Lesson]) -> Score:
+        """The line of an attempt, however it ends."""
+        about = described(self.task, self.seed, self.device, method, pattern)
+        began = perf_counter()
+        try:
+            lesson = attempt()
+            seconds = perf_counter() - began
+            quality = self.problem.measure(lesson.model.eval(), self.dense)
+            value = quality.pop(self.task.metric)
+            self.dense_value = value if method is DENSE else self.dense_value
+            about |= {"data": self.problem.data} | ledger(lesson, method, self.sizes)
+            kept = torch.cat([layer.weight[layer.weight != 0] for layer in lesson.layers.values()])
+            quality["pq index"] = pq_index(kept)
+            about |= {"quality": {name: four_digits(of) for name, of in quality.items()}}
+            about |= {"value": value, "dense_value": self.dense_value, "seconds": four_digits(seconds)}
+            return Score(**about, outcome="ok")
+        except Refused as refused:
+            return lost(about, "refused", str(refused))
+        except MemoryError as short:
+            return lost(about, "memory", f"MemoryError: {short}")
+        except Exception as broken:  # a stranger's part may fail in any way; the study goes on
+            return lost(about, "broken", f"{type(broken).__name__}: {broken}")
+
+
+def lost(about: dict[str, Any], outcome: Outcome, note: str) -> Score:
+    """The line of an attempt that came to nothing."""
+    return Score(**about, outcome=outcome, note=note)
+
+
+def described(task: Task, seed: int, device: str, method: Method, pattern: str) -> dict[str, Any]:
+    """What a line says before anything is tried."""
+    dense = method is DENSE
+    return {
+        "device": device,
+        "task": task.name,
+        "protocol": task.protocol,
+        "data": "",
+        "method": method.name,
+        **{kind: method.parts[kind].name for kind in KINDS if kind in method.parts},
+        "ids": sorted({*task.ids, *method.ids}),
+        "control": method.control,
+        "toy": task.toy,
+        "start": "fresh" if dense else method.start,
+        "training": "weights" if dense else method.training,
+        "pattern": pattern,
+        "sparsity": 0.0 if dense else parse(pattern).sparsity_of(SIDE, SIDE),
+        "seed": seed,
+        "metric": task.metric,
+        "better": task.better,
+        "iso": method.iso,
+        "tuning_runs": method.tuning_runs,
+        "execution": "simulated" if method.prunes else "dense",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def ledger(lesson: Lesson, method: Method, dense_sizes: dict[str, int]) -> dict[str, Any]:
+    """What a model weighs and costs, and what its training took. A pruned layer is values and a bitmap.
+
+    How a model was trained that was ready is not known here.
+    """
+    sizes, kept = lesson.sizes, lesson.nonzeros
+    whole = sizes if method.prunes else dense_sizes
+    parameters = list(lesson.model.parameters())
+    stored = sum(one.numel() for one in parameters) - sum(sizes.values()) + sum(kept.values())
+    ready = not lesson.spent.steps and (method is DENSE or method.training == "weights")
+    bitmap = sum(-(-sizes[name] // 8) for name in lesson.masks)
+    return {
+        "sparsity": max(0.0, 1 - sum(kept.values()) / sum(whole.values())),
+        "layers": [
+            {
+                "name": name,
+                "m": layer.weight.shape[0],
+                "k": layer.weight.shape[1],
+                "n": round(lesson.work.rows[name]),
+                "pattern": str(lesson.patterns[name]) if name in lesson.masks else DENSE.name,
+                "sparsity": four_digits(1 - kept[name] / sizes[name]),
+            }
+            for name, layer in lesson.layers.items()
+        ],
+        "execution": "simulated" if lesson.masks else "dense",
+        "nonzeros": sum(kept.values()),
+        "bytes": parameters[0].element_size() * stored + bitmap,
+        "train_flops": None if ready else lesson.spent.flops,
+        "train_tokens": None if ready else lesson.spent.examples,
+        "tuning_runs": None if ready else method.tuning_runs,
+        "infer_flops": lesson.forward_flops,
+    }

@@ -1,0 +1,256 @@
+"""Study: accuracy against sparsity: every method on every task, several seeds of each.
+
+Lots, a task at a seed each, are dealt to as many child processes (suite/pupil.py) as the device has threads.
+Whatever ends a child costs the trial that was running its line; a fresh child trains the same dense model
+again and goes on.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from msgspec.structs import replace
+
+from suite import __version__, provenance, registry
+from suite.apart import Child
+from suite.brought import bring, counted
+from suite.device import Device
+from suite.method import DENSE, Method, methods, named
+from suite.pupil import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
+from suite.record import SCHEMA, Any_Line, Outcome, Run, Score, Writer
+from suite.registry import Unusable, pick
+from suite.school import described, lost
+from suite.task import TASKS, Task
+
+SEEDS = {"smoke": 1, "default": 5, "full": 10}
+STARTING = 10  # times the limit for imports, data and the dense model, which are no method's fault
+
+# One thread each, which does not spin while it waits: others learn beside it.
+ALONE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How to study; the header of the file states it, and a resumed study must have the same."""
+
+    extent: str = "default"
+    seeds: int | None = None
+    methods: tuple[str, ...] = ()  # globs; none: all
+    tasks: tuple[str, ...] = ()
+    budget: float | None = None  # seconds
+    limit: float = 60.0  # seconds one trial may take
+    plugins: tuple[str, ...] = ()
+    brought: Brought | None = None
+
+    def stated(self, device: Device) -> dict[str, Any]:
+        """As the header has it."""
+        return {
+            "study": list(self.tasks),
+            "extent": self.extent,
+            "seeds": self.seeds or SEEDS[self.extent],
+            "methods": list(self.methods),
+            "threads": device.threads,
+            "budget": self.budget,
+            "limit": self.limit,
+            **(self.brought.stated() if self.brought else {}),
+        }
+
+
+def plan(options: StudyOptions) -> list[Lot]:
+    """Each task at each seed, all tasks at their first seed first.
+
+    With a model of the user's, it alone where no task is named; its pruned checkpoints before any method, and
+    alone where no method is named.
+    """
+    brought = options.brought
+    own = [bring(brought)] if brought else []
+    tasks = [*own, *(pick("task", name, TASKS) for name in options.tasks)] or list(TASKS.values())
+    chosen = list({one.name: one for one in chosen_methods(options.methods)}.values())
+    tried = {
+        task.name: tuple(
+            trials(task, options.extent, [one for one in chosen if options.methods or by_default(task, one)])
+        )
+        for task in tasks
+    }
+    if brought and brought.pruned:
+        model, folders = Path(brought.model), map(Path, brought.pruned)
+        ready = tuple(Trial(one.name, str(counted(one, model))) for one in folders)
+        tried[model.name] = ready + (tried[model.name] if options.methods else ())
+    seeds = range(options.seeds or SEEDS[options.extent])
+    return [Lot(task.name, seed, tried[task.name]) for seed in seeds for task in tasks]
+
+
+def chosen_methods(globs: Sequence[str]) -> Iterator[Method]:
+    """The default methods that match; a name that is none of them is put together of its parts."""
+    known = [one for one in methods() if one is not DENSE]
+    for glob in globs or ("*",):
+        found = [one for one in known if fnmatchcase(one.name, glob)]
+        yield from found or [named(glob)]
+
+
+def by_default(task: Task, method: Method) -> bool:
+    """Whether a task has this method unless others are asked for."""
+    return any(fnmatchcase(method.name, glob) for glob in task.methods)
+
+
+def trials(task: Task, extent: str, chosen: Sequence[Method]) -> Iterable[Trial]:
+    """A task's patterns, each with all methods that are meant for it."""
+    trained = {str(pattern) for pattern in task.patterns(extent, True)}
+    suited = [one for one in chosen if one.suits(task.name)]
+    for pattern in task.patterns(extent, False):
+        for method in suited:
+            if method.fits(pattern) and (method.training == "none" or str(pattern) in trained):
+                yield Trial(method.name, str(pattern))
+
+
+@dataclass
+class Progress:
+    """Where a study is, for whoever shows it."""
+
+    done: int
+    total: int
+    trial: str
+    left: float  # seconds
+
+
+class Studying:
+    """A study: lots, one file."""
+
+    def __init__(
+        self,
+        lots: Sequence[Lot],
+        device: Device,
+        options: StudyOptions,
+        file: Path,
+        show: Callable[[Progress], None] = lambda _: None,
+        earlier: Sequence[Any_Line] = (),
+    ) -> None:
+        self.lots, self.device, self.options, self.show = lots, device, options, show
+        self._done = {line.key for line in earlier if isinstance(line, Score)}
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        header = None if earlier else self.header()  # before there is a file, so that no file lacks it
+        self._writer = Writer(file)
+        if header:
+            self._writer.write(header)
+        self._began, self._measured = monotonic(), 0
+
+    def go(self) -> None:
+        """Try everything that the file does not hold yet, or as much as the budget allows.
+
+        Stopping (Ctrl-C) ends the children within a second; what they told is in the file.
+        """
+        due = list(self._due())
+        hands = [due[at :: self.device.threads] for at in range(min(len(due), self.device.threads))]
+        with ThreadPoolExecutor(max(1, len(hands))) as pool:
+            try:
+                for one in as_completed([pool.submit(self._hand, lots) for lots in hands]):
+                    one.result()  # raises what went wrong in it
+            finally:
+                self._stop.set()
+                pool.shutdown()
+                self._writer.close()
+
+    @property
+    def total(self) -> int:
+        """Models, the dense ones included."""
+        return sum(1 + len(one.trials) for one in self.lots)
+
+    def header(self) -> Run:
+        """The first line of the file."""
+        tasks = [TASKS[name] for name in dict.fromkeys(one.task for one in self.lots)]
+        about = {"kind": self.device.kind, "name": self.device.name, **self.device.fingerprint()}
+        return Run(
+            schema=SCHEMA,
+            version=__version__,
+            commit=provenance.commit(),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            workloads={task.name: task.version for task in tasks},
+            planned=self.total,
+            devices={self.device.key: about},
+            libraries=provenance.libraries(),
+            plugins=list(registry.PLUGINS),
+            options=self.options.stated(self.device),
+        )
+
+    def _due(self) -> Iterator[Lot]:
+        """What the file does not hold yet."""
+        for lot in self.lots:
+            left = [trial for trial in lot.trials if self._key(lot, trial) not in self._done]
+            if left or self._key(lot, Trial(DENSE.name, DENSE.name)) not in self._done:
+                yield replace(lot, trials=tuple(left))
+
+    @staticmethod
+    def _key(lot: Lot, trial: Trial) -> tuple:
+        """That of the line which a trial will have."""
+        return lot.task, trial.method, trial.pattern, lot.seed
+
+    def _hand(self, lots: Sequence[Lot]) -> None:
+        """One child after another until all of these lots are over."""
+        while lots and not self._stop.is_set():
+            lots = self._child(lots)
+
+    def _child(self, lots: Sequence[Lot]) -> list[Lot]:
+        """Run one child; what is left to try when it has ended."""
+        budget = self.options.budget
+        job = StudyJob(
+            lots=list(lots),
+            device=self.device.key,
+            until=None if budget is None else max(0.0, self._began + budget - monotonic()),
+            plugins=list(self.options.plugins),
+            brought=self.options.brought,
+        )
+        lot, trial, running = 0, DENSE_MODEL, False
+        with Child("suite.pupil", job, Told, self.device.environment() | ALONE) as child:
+
+            def overdue() -> str | None:
+                if self._stop.is_set():
+                    return "stopped"
+                patience = self.options.limit * (STARTING if trial == DENSE_MODEL else 1)
+                return f"took longer than {patience:g} s" if child.silence > patience else None
+
+            for told in child.messages(overdue, self.options.limit):
+                if told.fatal:
+                    raise Unusable(told.fatal)
+                if told.over or self._stop.is_set():
+                    return []
+                if told.lot is not None and told.begins is not None:
+                    lot, trial, running = told.lot, told.begins, True
+                if told.line is not None:
+                    running = False
+                    self._add(told.line)
+        if self._stop.is_set():
+            return []
+        if not running:
+            raise Unusable(f"the process that tries methods ended, and in none of them: {child.end[1]}.")
+        self._lost(lots[lot], trial, *child.end)
+        if trial == DENSE_MODEL:
+            return list(lots[lot + 1 :])
+        return [replace(lots[lot], trials=lots[lot].trials[trial + 1 :]), *lots[lot + 1 :]]
+
+    def _lost(self, lot: Lot, at: int, outcome: Outcome, note: str) -> None:
+        """The line of the trial that ended its process."""
+        trial = Trial(DENSE.name, DENSE.name) if at == DENSE_MODEL else lot.trials[at]
+        task, method = TASKS[lot.task], named(trial.method)
+        self._add(lost(described(task, lot.seed, self.device.key, method, trial.pattern), outcome, note))
+
+    def _add(self, line: Score) -> None:
+        """A line, on disk before this returns; a dense model that was trained again is not told again."""
+        with self._lock:
+            if line.key in self._done:
+                return
+            self._done.add(line.key)
+            self._writer.write(line)
+            self._measured += 1
+            done = len(self._done)
+            elapsed = monotonic() - self._began
+            left = elapsed / self._measured * (self.total - done)
+            if self.options.budget is not None:
+                left = min(left, self.options.budget - elapsed)
+            what = f"{line.task} {line.method} {line.pattern}"
+            self.show(Progress(done, self.total, what, max(0.0, left)))

@@ -1,0 +1,88 @@
+"""Byte LM: a language model of bytes, trained on the source of Python's standard library.
+
+The trained model is in byte_lm.safetensors; `python -m suite.workloads.accuracy.train_byte_lm` made it. The
+text is that of the Python that runs, so nothing is downloaded; on another version than the model was trained
+on, the dense model does a little worse, and scores are on curves of their own.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from suite.language import Language, drawn
+from suite.patterns.n_of_m import NofM
+from suite.patterns.unstructured import Unstructured
+from suite.quality import agreement, calibration, divergence
+from suite.task import task
+from suite.workloads.accuracy import library
+from suite.workloads.accuracy.decoder import Decoder
+
+WEIGHTS = Path(__file__).parent.parent / "byte_lm.safetensors"
+LENGTH = 256
+CALIBRATED = 48  # windows that criteria see
+JUDGED = 24  # windows
+
+BYTES = 256
+METHODS = (
+    *("*-uniform", "*-uniform-dsnot", "*-uniform-compensate"),
+    *("magnitude-global", "magnitude-erk", "gradient-global"),
+    *("slicegpt", "sliced_at_random"),
+)
+
+
+def blank():
+    """The model before it is trained."""
+    return Decoder(tokens=BYTES, dim=128, depth=4, heads=4, hidden=352)
+
+
+def patterns(extent, trained):
+    """Nothing is trained: that would take minutes for each."""
+    if trained:
+        return []
+    if extent == "smoke":
+        return [Unstructured(0.5), NofM(2, 4)]
+    chosen = [*map(Unstructured, (0.5, 0.7, 0.6, 0.4, 0.8, 0.2)), NofM(2, 4), NofM(4, 8)]
+    return [*chosen, *map(Unstructured, (0.1, 0.3, 0.9))] if extent == "full" else chosen
+
+
+@task(
+    protocol=f"stdlib-judged{JUDGED}x{LENGTH}-calibrated{CALIBRATED}x{LENGTH}",
+    metric="bits per byte",
+    better="lower",
+    patterns=patterns,
+    methods=METHODS,
+    toy=True,
+    ids=("essential-sparsity",),
+)
+class byte_lm(Language):
+    """Source text, a transformer of four blocks, width 128 and 0.9 million weights; the head stays dense."""
+
+    def __init__(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        learned = drawn(library.text(True), CALIBRATED, LENGTH, generator)
+        judged = drawn(library.text(False), JUDGED, LENGTH, generator)
+        super().__init__(f"stdlib-{library.fingerprint()}", learned, judged)
+        self._answers = None, None  # of the dense model, which every method is held against
+
+    def dense(self):
+        model = blank()
+        model.load_state_dict(load_file(WEIGHTS))
+        return model
+
+    def layers(self, model):
+        return {name: one for name, one in super().layers(model).items() if name != "head"}
+
+    @torch.no_grad()
+    def measure(self, model, dense):
+        tokens, after = self.judged
+        if self._answers[0] is not dense:
+            self._answers = dense, dense(tokens).flatten(0, 1)
+        logits, before = model(tokens).flatten(0, 1), self._answers[1]
+        return {
+            "bits per byte": torch.nn.functional.cross_entropy(logits, after.flatten()).item() / math.log(2),
+            "agreement": agreement(logits, before),
+            "kl": divergence(logits, before),
+            "calibration error": calibration(logits, after.flatten()),
+        }

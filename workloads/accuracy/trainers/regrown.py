@@ -1,0 +1,36 @@
+"""Regrown: masks that let go of their smallest weights and grow as many elsewhere, in each layer."""
+
+import math
+
+import torch
+
+from suite.masks import top
+
+EVERY = 20  # steps between two changes
+UNTIL = 0.75  # of the training; what grows later has no time to learn
+SHARE = 0.3  # of the weights that change place at first
+
+
+def train(lesson, wanted, dense_gradients=False):
+    """A course in which, now and then, weights grow where `wanted(layer, gradient)` is greatest."""
+    lesson.prune()
+    for step, done in enumerate(lesson.course()):
+        due = step > 0 and step % EVERY == 0 and done < UNTIL
+        gradients = lesson.step(dense_gradients=dense_gradients and due)
+        if due:
+            share = SHARE / 2 * (1 + math.cos(math.pi * done / UNTIL))
+            masks = {}
+            for name, layer in lesson.layers.items():
+                scores = wanted(layer, gradients[name])
+                masks[name] = moved(layer.weight, lesson.masks[name], share, scores)
+            lesson.use(masks)
+
+
+def moved(weight, mask, share, scores):
+    """The mask without the smallest `share` of its weights, and as many of the best scores outside it."""
+    kept = int(mask.sum())
+    count = min(round(share * kept), mask.numel() - kept)
+    ranked = torch.where(mask, weight.abs(), -1.0).flatten()
+    stay = top(ranked, kept - count)
+    grown = top(torch.where(mask.flatten(), -torch.inf, scores.flatten()), count)
+    return (stay | grown).view_as(mask)
