@@ -15,26 +15,26 @@ SIDE_BY_SIDE = ("agreement", "kl", "worst class drop", "calibration error", "noi
 @report
 def accuracy(view):
     """What does sparsity cost in accuracy, by method, allocation and pattern?"""
-    for trial in view.trials:
-        classes = [part(trial, training) for training in TRAINED]
+    for study in view.studies:
+        classes = [part(study, training) for training in TRAINED]
         yield (
-            page_of("accuracy", named(trial, view.trials)),
+            page_of("accuracy", named(study, view.studies)),
             {
-                "trial": trial,
-                "name": trial.task,
-                "toy": trial.any.toy,
-                "dense": trial.dense_value,
-                "seeds": trial.seeds,
+                "study": study,
+                "name": study.task,
+                "toy": study.any.toy,
+                "dense": study.dense_value,
+                "seeds": study.seeds,
                 "classes": [one for one in classes if one],
-                "failures": failures(trial),
-                "orderings": orderings([trial]),
+                "failures": failures(study),
+                "orderings": orderings([study]),
             },
         )
 
 
-def part(trial, training):
+def part(study, training):
     """Methods that train the same thing, pattern by pattern: others rank apart."""
-    mine = [one for one in trial.curves if one.training == training]
+    mine = [one for one in study.curves if one.training == training]
     lines = dict.fromkeys(one.line for one in sorted(mine, key=lambda one: one.line != "unstructured"))
     if not mine:
         return None
@@ -42,13 +42,13 @@ def part(trial, training):
         "id": training,
         "title": TRAINED[training],
         "lines": [
-            line(trial, training, at, name, [one for one in mine if one.line == name])
+            line(study, training, at, name, [one for one in mine if one.line == name])
             for at, name in enumerate(lines)
         ],
     }
 
 
-def line(trial, training, at, name, curves):
+def line(study, training, at, name, curves):
     """One pattern: a figure, and methods by the sparsity they tolerate."""
     tolerated = {one.method: one.tolerates() for one in curves}
     ordered = sorted(curves, key=lambda one: standing(one, tolerated[one.method]), reverse=True)
@@ -60,7 +60,7 @@ def line(trial, training, at, name, curves):
     return {
         "id": f"{training}-{at}",
         "title": name,
-        "figure": score_figures.against_sparsity(curves, trial.dense_value, trial.metric, lead),
+        "figure": score_figures.against_sparsity(curves, study.dense_value, study.metric, lead),
         "columns": [percent(patterns[pattern]) + " %" for pattern in columns],
         "rows": [row(one, tolerated[one.method], columns, best_controls(curves, columns)) for one in ordered],
         "typical": percent(patterns[typical]) + " %",
@@ -141,10 +141,10 @@ def beside(ordered, typical):
     return found
 
 
-def failures(trial):
+def failures(study):
     """What came to nothing, each reason once."""
     said = {}
-    for one in trial.failures:
+    for one in study.failures:
         note = one.note or "no dense model of its seed to hold it against"
         said.setdefault((one.method, one.outcome, note), []).append(one.pattern)
     return [

@@ -41,8 +41,8 @@ def index(view):
         "agreements": view.agreements,
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
-        "trials": trials(view),
-        "iso": any(is_dense(curve) for one in view.trials for curve in one.curves),
+        "studies": studies(view),
+        "iso": any(is_dense(curve) for one in view.studies for curve in one.curves),
         "turned": any("cache used" in line.quality for row in view.rows for line in row.timed.values()),
         "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
@@ -62,10 +62,10 @@ def first_of(answers):
     return [one for one in answers if kept[one.device] == (one.op, one.dtype, one.cache)]
 
 
-def trials(view):
+def studies(view):
     """Every task that was studied: what loses 1 % latest, of what trains nothing and of what trains."""
     found = []
-    for one in view.trials:
+    for one in view.studies:
         best = {}
         for curve in one.curves:
             if curve.line == "unstructured" and (at := curve.tolerates()):
@@ -74,7 +74,7 @@ def trials(view):
         found.append(
             {
                 "name": one.task,
-                "page": page_of("accuracy", called_so(one, view.trials)),
+                "page": page_of("accuracy", called_so(one, view.studies)),
                 "toy": one.any.toy,
                 "metric": one.metric,
                 "dense": one.dense_value.middle,

@@ -11,40 +11,40 @@ LEAD = 8  # methods a figure can tell apart
 @report
 def isoflop(view):
     """At equal FLOPs, equal bytes or equal training: larger and sparse, or smaller and dense?"""
-    sections = [section(number, trial, view.trials) for number, trial in enumerate(view.trials)]
+    sections = [section(number, study, view.studies) for number, study in enumerate(view.studies)]
     if found := [one for one in sections if one]:
         yield "isoflop", {"sections": found}
 
 
-def section(number, trial, among):
+def section(number, study, among):
     """One task: for each cost a figure, and a table of duels."""
-    curves = [one for one in trained(trial) if one.line == "unstructured"]
-    if not any(is_dense(one) for one in curves) or not trial.dense:
+    curves = [one for one in trained(study) if one.line == "unstructured"]
+    if not any(is_dense(one) for one in curves) or not study.dense:
         return None
     lead = leaders(curves)
     return {
         "id": f"t{number}",
-        "name": trial.task,
-        "page": page_of("accuracy", named(trial, among)),
-        "toy": trial.any.toy,
-        "metric": trial.metric,
-        "seeds": trial.seeds,
-        "costs": [part(f"t{number}-{cost}", trial, cost, curves, lead) for cost in COSTS],
+        "name": study.task,
+        "page": page_of("accuracy", named(study, among)),
+        "toy": study.any.toy,
+        "metric": study.metric,
+        "seeds": study.seeds,
+        "costs": [part(f"t{number}-{cost}", study, cost, curves, lead) for cost in COSTS],
     }
 
 
-def part(id, trial, cost, curves, lead):
+def part(id, study, cost, curves, lead):
     """One kind of cost."""
     says, _ = COSTS[cost]
-    found = duels(trial, cost)
+    found = duels(study, cost)
     return {
         "id": id,
         "title": says,
         "figure": score_figures.against_cost(
             curves,
-            trial.dense_value,
-            trial.metric,
-            lambda point: share(point, cost, trial.dense),
+            study.dense_value,
+            study.metric,
+            lambda point: share(point, cost, study.dense),
             f"{says}, over those of the dense model",
             lead,
         ),

@@ -11,36 +11,36 @@ TRAINED = {"none": "nothing trained", "mask": "masks trained", "weights": "weigh
 @report
 def pareto(view):
     """What accuracy is left at which measured speed-up of a model's layers?"""
-    if not view.trials:
+    if not view.studies:
         return
-    sections = [section(number, trial, view) for number, trial in enumerate(view.trials)]
+    sections = [section(number, study, view) for number, study in enumerate(view.studies)]
     yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
 
 
-def section(number, trial, view):
+def section(number, study, view):
     """One task: every model whose layers were all timed."""
-    points = list(joined(trial, Times(view.frame, trial.device))) if len(view.frame) else []
-    higher = trial.any.better == "higher"
+    points = list(joined(study, Times(view.frame, study.device))) if len(view.frame) else []
+    higher = study.any.better == "higher"
     best = front([(one["gain"], one["value"].middle * (1 if higher else -1)) for one in points])
     for one, on_it in zip(points, best, strict=True):
         one["front"] = on_it
     return {
         "id": f"p{number}",
-        "name": trial.task,
-        "page": page_of("accuracy", named(trial, view.trials)),
-        "toy": trial.any.toy,
-        "metric": trial.metric,
-        "dense": trial.dense_value,
+        "name": study.task,
+        "page": page_of("accuracy", named(study, view.studies)),
+        "toy": study.any.toy,
+        "metric": study.metric,
+        "dense": study.dense_value,
         "batch": points[0]["joined"].batch if points else None,
         "points": sorted(points, key=lambda one: (not one["front"], -one["gain"])),
         "faster": sum(one["gain"] > 1 for one in points),
-        "figure": score_figures.front(points, trial.dense_value, trial.metric) if points else None,
+        "figure": score_figures.front(points, study.dense_value, study.metric) if points else None,
     }
 
 
-def joined(trial, times):
+def joined(study, times):
     """Each point of each curve with what its layers take: those of the first seed stand for all."""
-    for curve in trial.curves:
+    for curve in study.curves:
         for point in curve.points:
             score = next(iter(point.scores.values()))
             if not score.layers or score.execution == "dense":

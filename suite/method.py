@@ -3,7 +3,7 @@
     criterion   layer -> scores[m, k]                      what is worth keeping
     allocator   layers, scores, sparsity -> {name: sparsity}   how much of each layer
     refiner     layer, mask, pattern -> mask, weight       what is mended once a mask stands
-    trainer     lesson -> None                             how weights and masks change by training
+    trainer     sparsifier -> None                             how weights and masks change by training
     transform   problem, pattern -> model                  which model is made sparse, if not the task's
 
 A method's name is its parts in this order: `magnitude-global`, `wanda-uniform-dsnot`,

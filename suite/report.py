@@ -34,7 +34,7 @@ from suite.reading.limits import limits
 from suite.reading.opened import opened
 from suite.reading.ranking import Slice, ranking
 from suite.reading.row import Row
-from suite.reading.scores import Trial, trials
+from suite.reading.scores import Study, studies
 from suite.reading.svg import svg
 from suite.reading.units import NOTHING, amount, count, joules, percent, seconds, short, times
 from suite.record import Recorded, Run
@@ -100,8 +100,8 @@ class View:
         return limits(self.recorded)
 
     @cached_property
-    def trials(self) -> list[Trial]:
-        return trials(self.recorded)
+    def studies(self) -> list[Study]:
+        return studies(self.recorded)
 
     @cached_property
     def agreements(self) -> list[Agreement]:

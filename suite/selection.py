@@ -77,7 +77,7 @@ def from_map(kept: Tensor, pattern: Pattern, count: int | None = None, **beside)
     found = rows.nonzero() if count is None else rows.nonzero_static(size=count)
     columns = found[:, 1].int()
     ones = torch.ones(1, device=kept.device).expand(len(columns))
-    return Selection(starts, columns, ones, tuple(rows.shape), pattern, **beside)
+    return Selection(starts, columns, ones, (rows.shape[0], rows.shape[1]), pattern, **beside)
 
 
 def is_causal(case: Case) -> bool:

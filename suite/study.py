@@ -1,8 +1,8 @@
 """Study: accuracy against sparsity: every method on every task, several seeds of each.
 
-Lots, a task at a seed each, are dealt to as many child processes (suite/pupil.py) as the device has threads.
-Whatever ends a child costs the trial that was running its line; a fresh child trains the same dense model
-again and goes on.
+Lots, a task at a seed each, are dealt to as many child processes (suite/studying/child.py) as the device has
+threads. Whatever ends a child costs the trial that was running its line; a fresh child trains the same dense
+model again and goes on.
 """
 
 import threading
@@ -19,13 +19,13 @@ from msgspec.structs import replace
 
 from suite import __version__, provenance, registry
 from suite.apart import Child
-from suite.brought import bring, counted
 from suite.device import Device
 from suite.method import DENSE, Method, methods, named
-from suite.pupil import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
 from suite.record import SCHEMA, Any_Line, Outcome, Run, Score, Writer
 from suite.registry import Unusable, pick
-from suite.school import described, lost
+from suite.studying.brought import bring, counted
+from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
+from suite.studying.experiment import described, lost
 from suite.task import TASKS, Task
 
 SEEDS = {"smoke": 1, "default": 5, "full": 10}
@@ -206,7 +206,7 @@ class Studying:
             brought=self.options.brought,
         )
         lot, trial, running = 0, DENSE_MODEL, False
-        with Child("suite.pupil", job, Told, self.device.environment() | ALONE) as child:
+        with Child("suite.studying.child", job, Told, self.device.environment() | ALONE) as child:
 
             def overdue() -> str | None:
                 if self._stop.is_set():

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from suite.layers import Seen
-from suite.lesson import Lesson
 from suite.method import named
 from suite.pattern import parse
+from suite.studying.layers import Seen
+from suite.studying.sparsifier import Sparsifier
 from suite.task import Problem
 
 INPUTS, HIDDEN, OUTPUTS = 12, 16, 4
@@ -46,10 +46,10 @@ class Small(Problem):
         return {"loss": self.loss(model, (self.x, self.y)).item()}
 
 
-def lesson(method, pattern, problem=None, model=None, seed=0):
-    """A lesson on a fresh model, before anything has happened."""
+def sparsifier(method, pattern, problem=None, model=None, seed=0):
+    """A sparsifier on a fresh model, before anything has happened."""
     problem = problem or Small()
     torch.manual_seed(seed)
     model = model or problem.model()
     seen = Seen(problem, model, torch.Generator().manual_seed(seed + 1))
-    return Lesson(problem, model, named(method), parse(pattern), seen)
+    return Sparsifier(problem, model, named(method), parse(pattern), seen)

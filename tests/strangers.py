@@ -43,20 +43,20 @@ def stranger_hangs(layer):
 
 
 @trainer(after=("magnitude-uniform",), training="weights")
-def stranger_cheats(lesson):
+def stranger_cheats(sparsifier):
     """Puts back what was pruned."""
-    lesson.prune()
-    lesson.model[0].weight.data.add_(1.0)
+    sparsifier.prune()
+    sparsifier.model[0].weight.data.add_(1.0)
 
 
 @trainer(after=("magnitude-uniform",), training="weights")
-def stranger_stops(lesson):
+def stranger_stops(sparsifier):
     """Prunes too little."""
-    lesson.prune(0.4)
+    sparsifier.prune(0.4)
 
 
 @trainer(after=("magnitude-uniform",), training="weights")
-def stranger_forgets(lesson):
+def stranger_forgets(sparsifier):
     """Never prunes."""
-    for _ in lesson.course(0.1):
-        lesson.step()
+    for _ in sparsifier.schedule(0.1):
+        sparsifier.step()

@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from suite import brought, causal, language
 from suite.cli import main
-from suite.found import found
-from suite.masks import best
 from suite.method import WHOLE
 from suite.op import discover_parts
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
-from suite.pupil import Brought
 from suite.record import Score, read
 from suite.registry import Unusable, discover
-from suite.school import School
 from suite.study import StudyOptions, plan
+from suite.studying import brought, causal, language
+from suite.studying.child import Brought
+from suite.studying.experiment import Experiment
+from suite.studying.found import found
+from suite.studying.masks import best
 from suite.task import TASKS
 
 discover_parts()
@@ -114,23 +114,23 @@ def test_no_module_is_learned_from_and_held_out():
 
 
 @pytest.fixture(scope="module")
-def school():
-    school = School(TASKS["byte_lm"], 0, "made-up")
-    assert school.enrol().outcome == "ok"
-    return school
+def experiment():
+    experiment = Experiment(TASKS["byte_lm"], 0, "made-up")
+    assert experiment.train_dense().outcome == "ok"
+    return experiment
 
 
-def test_a_model_that_knows_nothing_needs_eight_bits(school):
+def test_a_model_that_knows_nothing_needs_eight_bits(experiment):
     model = byte_lm.blank()
     nn.init.zeros_(model.head.weight)
-    found = school.problem.measure(model, school.dense)
+    found = experiment.problem.measure(model, experiment.dense)
     assert found["bits per byte"] == pytest.approx(8, abs=1e-5)
-    dense = school.problem.measure(school.dense, school.dense)
+    dense = experiment.problem.measure(experiment.dense, experiment.dense)
     assert dense["agreement"] == 1 and dense["kl"] == 0
 
 
-def test_the_committed_model_has_learned_its_text_and_says_so(school):
-    assert school.dense_value < 3
+def test_the_committed_model_has_learned_its_text_and_says_so(experiment):
+    assert experiment.dense_value < 3
     assert byte_lm.WEIGHTS.stat().st_size < 3e6
     with brought.safe_open(byte_lm.WEIGHTS, "pt") as file:
         about = file.metadata()
@@ -138,12 +138,12 @@ def test_the_committed_model_has_learned_its_text_and_says_so(school):
     assert float(about["bits per byte"]) < 2.2
 
 
-def test_the_head_stays_dense_and_all_else_is_pruned(school):
-    line = school.line("wanda-uniform", "2:4")
+def test_the_head_stays_dense_and_all_else_is_pruned(experiment):
+    line = experiment.line("wanda-uniform", "2:4")
     assert line.outcome == "ok", line.note
     assert [one["name"] for one in line.layers if "head" in one["name"]] == []
     assert len(line.layers) == 4 * 7 and line.sparsity == 0.5
-    assert school.dense_value < line.value < 8 and 0 < line.quality["agreement"] < 1
+    assert experiment.dense_value < line.value < 8 and 0 < line.quality["agreement"] < 1
 
 
 @pytest.mark.paper("slicegpt")
@@ -165,16 +165,18 @@ def test_a_turned_model_says_what_it_said(small):
 
 
 @pytest.mark.paper("slicegpt")
-def test_a_sliced_model_is_dense_and_as_small_as_asked(school):
-    size = slicegpt.width(school.dense, 0.25)
+def test_a_sliced_model_is_dense_and_as_small_as_asked(experiment):
+    size = slicegpt.width(experiment.dense, 0.25)
     dim, weights = 128, 4 * 128 * 128 + 3 * 128 * 352
-    line = school.line("slicegpt", "unstructured@0.25")
+    line = experiment.line("slicegpt", "unstructured@0.25")
     assert (line.outcome, line.execution, line.training, line.start) == ("ok", "dense", "none", "dense"), (
         line.note
     )
     assert line.nonzeros == 4 * (weights * size // dim + 2 * size**2)
     assert 0.25 <= line.sparsity < 0.27
-    assert school.dense_value < line.value < school.line("sliced_at_random", "unstructured@0.25").value
+    assert (
+        experiment.dense_value < line.value < experiment.line("sliced_at_random", "unstructured@0.25").value
+    )
 
 
 def test_the_script_writes_a_file_that_the_task_reads(tmp_path, monkeypatch):

@@ -6,13 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import HIDDEN, INPUTS, OUTPUTS, Small, lesson
+from problems import HIDDEN, INPUTS, OUTPUTS, Small, sparsifier
 from torch import nn
 
-from suite import quality
-from suite.layers import Seen, Work
-from suite.lesson import Lesson, apportioned
-from suite.masks import best, legal
 from suite.method import KINDS, PARTS, methods, named
 from suite.op import discover_parts
 from suite.patterns.block import Block
@@ -20,6 +16,10 @@ from suite.patterns.fan_in import FanIn
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.registry import Unusable, discover
+from suite.studying import quality
+from suite.studying.layers import Seen, Work
+from suite.studying.masks import best, legal
+from suite.studying.sparsifier import Sparsifier, apportioned
 
 discover_parts()
 discover(folders=("workloads",))
@@ -99,12 +99,12 @@ def test_an_allocator_off_its_share_is_found():
     ],
 )
 def test_every_method_keeps_to_its_pattern_and_budget(method, pattern):
-    """Legality and zeros are held after every step by the lesson itself; here, what it ends with."""
-    made = lesson(method, pattern)
+    """Legality and zeros are held after every step by the sparsifier itself; here, what it ends with."""
+    made = sparsifier(method, pattern)
     if "transform" in made.method.parts:
         torch.manual_seed(0)
         problem = Small()
-        made = lesson(method, pattern, problem, made.method.parts["transform"](problem, made.pattern))
+        made = sparsifier(method, pattern, problem, made.method.parts["transform"](problem, made.pattern))
     trainer = made.method.parts.get("trainer")
     trainer(made) if trainer else made.prune()
     made.verify()
@@ -118,7 +118,7 @@ def test_every_method_keeps_to_its_pattern_and_budget(method, pattern):
 
 @pytest.mark.parametrize("method", [one.name for one in methods() if one.prunes and one.training == "none"])
 def test_training_free_methods_are_reproducible_and_count_no_training(method):
-    first, second = lesson(method, "unstructured@0.7"), lesson(method, "unstructured@0.7")
+    first, second = sparsifier(method, "unstructured@0.7"), sparsifier(method, "unstructured@0.7")
     first.prune(), second.prune()
     assert all(torch.equal(first.masks[name], second.masks[name]) for name in first.masks)
     assert first.spent.flops == first.spent.examples == 0
@@ -130,7 +130,7 @@ def test_training_free_methods_are_reproducible_and_count_no_training(method):
 )
 @pytest.mark.paper("essential-sparsity", "random-pruning")
 def test_what_a_mask_keeps_is_bit_identical(method):
-    made = lesson(method, "unstructured@0.5")
+    made = sparsifier(method, "unstructured@0.5")
     before = {name: layer.weight.clone() for name, layer in made.layers.items()}
     made.prune()
     for name, layer in made.layers.items():
@@ -141,7 +141,7 @@ def test_what_a_mask_keeps_is_bit_identical(method):
 def test_masks_of_one_ranking_are_nested():
     masks = []
     for sparsity in (0.3, 0.6, 0.9):
-        made = lesson("magnitude-global", f"unstructured@{sparsity}")
+        made = sparsifier("magnitude-global", f"unstructured@{sparsity}")
         made.prune()
         masks.append(torch.cat([mask.flatten() for mask in made.masks.values()]))
     assert not (masks[1] & ~masks[0]).any() and not (masks[2] & ~masks[1]).any()
@@ -151,7 +151,7 @@ def test_masks_of_one_ranking_are_nested():
 def test_uniform_is_the_same_in_each_layer_and_global_is_not():
     shares = {}
     for allocator in ("uniform", "global", "erk"):
-        made = lesson(f"magnitude-{allocator}", "unstructured@0.75")
+        made = sparsifier(f"magnitude-{allocator}", "unstructured@0.75")
         made.layers["2"].weight.mul_(3)
         made.prune()
         shares[allocator] = [made.nonzeros[name] / size for name, size in made.sizes.items()]
@@ -164,7 +164,7 @@ def test_uniform_is_the_same_in_each_layer_and_global_is_not():
 
 @pytest.mark.paper("random-pruning")
 def test_copied_shares_are_those_of_global_magnitude():
-    whole, copied = (lesson(one, "unstructured@0.8") for one in ("magnitude-global", "random-copied"))
+    whole, copied = (sparsifier(one, "unstructured@0.8") for one in ("magnitude-global", "random-copied"))
     whole.prune(), copied.prune()
     assert whole.nonzeros == copied.nonzeros
 
@@ -200,7 +200,7 @@ def test_a_convolutions_inputs_make_its_outputs():
 
 def test_obs_is_the_exact_cost_of_one_weight():
     """Against least squares with that weight held at zero."""
-    made = lesson("obs-uniform", "unstructured@0.5")
+    made = sparsifier("obs-uniform", "unstructured@0.5")
     layer = made.layers["0"]
     h, w = curvature.damped(layer.moments), layer.weight[0].double()
     scores = PARTS["obs"](layer)[0]
@@ -213,7 +213,7 @@ def test_obs_is_the_exact_cost_of_one_weight():
 
 
 def test_wanda_ranks_within_rows():
-    made = lesson("wanda-uniform", "unstructured@0.5")
+    made = sparsifier("wanda-uniform", "unstructured@0.5")
     made.prune()
     assert all(set(mask.sum(1).tolist()) == {mask.shape[1] // 2} for mask in made.masks.values())
 
@@ -228,10 +228,10 @@ def error(made, before):
 
 
 def refined(method, pattern):
-    """A base method's lesson and the refined one's, of one model, with what the layers saw before."""
+    """A base method's sparsifier and the refined one's, of one model, with what the layers saw before."""
     both = []
     for name in (method.rpartition("-")[0], method):
-        made = lesson(name, pattern)
+        made = sparsifier(name, pattern)
         before = {name: layer.weight.clone() for name, layer in made.layers.items()}
         made.moments = {name: layer.moments for name, layer in made.layers.items()}
         made.prune()
@@ -265,7 +265,7 @@ def test_compensation_is_least_squares_over_the_weights_that_stay(pattern):
 @pytest.mark.paper("sr-ste")
 def test_without_its_pull_sr_ste_is_ste_bit_for_bit(monkeypatch):
     monkeypatch.setattr(sr_ste, "PULL", 0.0)
-    one, other = (lesson(f"magnitude-uniform-{name}", "2:4") for name in ("ste", "sr_ste"))
+    one, other = (sparsifier(f"magnitude-uniform-{name}", "2:4") for name in ("ste", "sr_ste"))
     for each in (one, other):
         each.method.parts["trainer"](each)
     assert all(torch.equal(one.layers[name].weight, other.layers[name].weight) for name in one.layers)
@@ -274,13 +274,13 @@ def test_without_its_pull_sr_ste_is_ste_bit_for_bit(monkeypatch):
 @pytest.mark.paper("sr-ste")
 def test_sr_ste_decays_what_is_masked_alone():
     """One step of plain gradient descent, reckoned by hand."""
-    made = lesson("magnitude-uniform-sr_ste", "2:4")
+    made = sparsifier("magnitude-uniform-sr_ste", "2:4")
     before = {name: layer.weight.clone() for name, layer in made.layers.items()}
-    for _ in made.course(1 / 40):
+    for _ in made.schedule(1 / 40):
         made._optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
         made.step_through(decay=0.5)
-    plain = lesson("magnitude-uniform-ste", "2:4")
-    for _ in plain.course(1 / 40):
+    plain = sparsifier("magnitude-uniform-ste", "2:4")
+    for _ in plain.schedule(1 / 40):
         plain._optimizer = torch.optim.SGD(plain.model.parameters(), 0.1)
         plain.step_through()
     for name, mask in made.masks.items():
@@ -290,7 +290,7 @@ def test_sr_ste_decays_what_is_masked_alone():
 
 @pytest.mark.paper("gmp-iso-memory")
 def test_gradual_pruning_follows_its_cubic_and_is_nested():
-    made, seen = lesson("magnitude-global-gradual", "unstructured@0.9"), []
+    made, seen = sparsifier("magnitude-global-gradual", "unstructured@0.9"), []
     prune = made.prune
 
     def watched(sparsity=None):
@@ -310,10 +310,10 @@ def test_gradual_pruning_follows_its_cubic_and_is_nested():
 
 @pytest.mark.paper("random-pruning")
 def test_a_static_mask_never_moves():
-    made = lesson("random-erk-static", "unstructured@0.8")
+    made = sparsifier("random-erk-static", "unstructured@0.8")
     made.prune()
     before = dict(made.masks)
-    for _ in made.course():
+    for _ in made.schedule():
         made.step()
     assert all(made.masks[name] is before[name] for name in before)
 
@@ -334,9 +334,9 @@ def test_regrowth_drops_the_smallest_and_grows_the_best(share, density, seed):
 
 
 def test_grown_weights_begin_at_zero_and_so_does_what_the_optimiser_knows():
-    made = lesson("random-erk-set", "unstructured@0.5")
+    made = sparsifier("random-erk-set", "unstructured@0.5")
     made.prune()
-    for step, _ in enumerate(made.course()):
+    for step, _ in enumerate(made.schedule()):
         made.step()
         if step == 10:
             old = made.masks["0"]
@@ -364,19 +364,19 @@ def test_wide_and_narrow_models_cost_what_they_say(sparsity):
 
 
 def test_the_ledger_counts_what_training_costs():
-    made = lesson("random-uniform-static", "unstructured@0.75")
+    made = sparsifier("random-uniform-static", "unstructured@0.75")
     made.method.parts["trainer"](made)
     dense = 2 * (INPUTS * HIDDEN + HIDDEN * OUTPUTS)
     assert made.forward_flops == dense / 4
     assert made.spent.examples == 40 * 16
     assert made.spent.flops == 3 * made.spent.examples * dense / 4
-    through = lesson("magnitude-uniform-ste", "2:4")
+    through = sparsifier("magnitude-uniform-ste", "2:4")
     through.method.parts["trainer"](through)
     assert through.spent.flops == through.spent.examples * (2 * dense / 2 + dense)
 
 
 def test_a_trainer_that_breaks_the_zeros_is_found():
-    made = lesson("random-uniform-static", "unstructured@0.5")
+    made = sparsifier("random-uniform-static", "unstructured@0.5")
     made.prune()
     made.layers["0"].weight.add_(1.0)
     with pytest.raises(ValueError, match="0 has weights outside its mask"):
@@ -384,7 +384,7 @@ def test_a_trainer_that_breaks_the_zeros_is_found():
     with pytest.raises(ValueError, match="is not unstructured"):
         made.use({name: torch.ones_like(mask) for name, mask in made.masks.items()})
     with pytest.raises(RuntimeError, match="outside a course"):
-        lesson("random-uniform-static", "unstructured@0.5").step()
+        sparsifier("random-uniform-static", "unstructured@0.5").step()
 
 
 @pytest.mark.parametrize("says", ["nan", "shape"])
@@ -392,9 +392,9 @@ def test_scores_that_are_none_are_found(says):
     def wrong(layer):
         return layer.weight / 0 * 0 if says == "nan" else layer.weight[:1]
 
-    made = lesson("magnitude-uniform", "unstructured@0.5")
+    made = sparsifier("magnitude-uniform", "unstructured@0.5")
     parts = dict(made.method.parts) | {"criterion": wrong}
-    made = Lesson(made.problem, made.model, type(made.method)("wrong", parts), made.pattern, made._seen)
+    made = Sparsifier(made.problem, made.model, type(made.method)("wrong", parts), made.pattern, made._seen)
     with pytest.raises(ValueError, match="the scores of 0 are not a number for each weight"):
         made.prune()
 

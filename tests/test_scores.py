@@ -18,7 +18,7 @@ from suite.reading.iso import duels
 from suite.reading.joined import Times, front
 from suite.reading.opened import opened
 from suite.reading.orderings import claimed, orderings
-from suite.reading.scores import beaten, knee, mean, named, told, trials
+from suite.reading.scores import beaten, knee, mean, named, studies, told
 from suite.registry import discover
 
 discover_parts()
@@ -85,8 +85,8 @@ def test_of_three_points_no_knee_is_told():
 
 
 def test_one_percent_is_lost_between_the_points_around_it(tmp_path):
-    (trial,) = trials([found(tmp_path, *falling("magnitude-uniform", 0.85))])
-    (curve,) = trial.curves
+    (study,) = studies([found(tmp_path, *falling("magnitude-uniform", 0.85))])
+    (curve,) = study.curves
     tolerated = curve.tolerates()
     assert 0.8 < tolerated.low <= tolerated.middle <= tolerated.high < 0.95
     assert told(tolerated, curve).startswith("8")
@@ -95,15 +95,15 @@ def test_one_percent_is_lost_between_the_points_around_it(tmp_path):
 
 def test_what_never_loses_and_what_always_does_are_told_so(tmp_path):
     lines = (*falling("good", 0.999), *falling("bad", 0.1))
-    (trial,) = trials([found(tmp_path, *lines)])
-    words = {curve.method: told(curve.tolerates(), curve) for curve in trial.curves}
+    (study,) = studies([found(tmp_path, *lines)])
+    words = {curve.method: told(curve.tolerates(), curve) for curve in study.curves}
     assert words == {"good": "98 % or more", "bad": "below 50 %"}
 
 
 def test_a_metric_that_is_better_when_lower_loses_upwards(tmp_path):
     lines = [one("m", 0.5, seed, 2.2, 2.0, better="lower", metric="bits per byte") for seed in range(3)]
-    (trial,) = trials([found(tmp_path, *lines)])
-    assert trial.curves[0].points[0].loss.middle == pytest.approx(0.1)
+    (study,) = studies([found(tmp_path, *lines)])
+    assert study.curves[0].points[0].loss.middle == pytest.approx(0.1)
 
 
 def test_losses_are_paired_by_seed(tmp_path):
@@ -114,8 +114,8 @@ def test_losses_are_paired_by_seed(tmp_path):
         for method, cost in (("better", 0.01), ("worse", 0.03))
         for seed, level in folds.items()
     ]
-    (trial,) = trials([found(tmp_path, *lines)])
-    better, worse = trial.curves
+    (study,) = studies([found(tmp_path, *lines)])
+    better, worse = study.curves
     assert beaten(better, worse) == [(0.8, True)]
     assert beaten(worse, better) == [(0.8, False)]
     assert beaten(better, better) == [(0.8, None)]
@@ -123,8 +123,8 @@ def test_losses_are_paired_by_seed(tmp_path):
 
 def test_one_seed_tells_no_interval_and_nothing_clearly(tmp_path):
     lines = [one("a", 0.8, 0, 0.9), one("b", 0.8, 0, 0.1)]
-    (trial,) = trials([found(tmp_path, *lines)])
-    assert beaten(*trial.curves) == [(0.8, None)]
+    (study,) = studies([found(tmp_path, *lines)])
+    assert beaten(*study.curves) == [(0.8, None)]
     assert mean([1.0]).low is None
 
 
@@ -137,7 +137,7 @@ def test_other_protocols_data_and_dense_models_are_other_curves(tmp_path):
     first = found(tmp_path, *lines)
     near = found(tmp_path, one("m", 0.7, 0, 0.8, 0.9004), name="near.jsonl")
     far = found(tmp_path, one("m", 0.7, 0, 0.8, 0.95), name="far.jsonl")
-    made = trials([first, near, far])
+    made = studies([first, near, far])
     assert len(made) == 4
     assert [len(one.curves[0].points) for one in made] == [2, 1, 1, 1]
     assert [named(one, made) for one in made] == [f"digits_mlp-{at + 1}" for at in range(4)]
@@ -145,16 +145,16 @@ def test_other_protocols_data_and_dense_models_are_other_curves(tmp_path):
 
 def test_a_score_without_its_dense_model_is_on_no_curve(tmp_path):
     lines = [one("m", 0.5, 0, 0.8), one("m", 0.7, 0, 0.8, None)]
-    (trial,) = trials([found(tmp_path, *lines)])
-    assert [point.sparsity for point in trial.curves[0].points] == [0.5]
-    assert [line.sparsity for line in trial.failures] == [0.7]
-    assert trials([found(tmp_path, lines[1], name="alone.jsonl")]) == []
+    (study,) = studies([found(tmp_path, *lines)])
+    assert [point.sparsity for point in study.curves[0].points] == [0.5]
+    assert [line.sparsity for line in study.failures] == [0.7]
+    assert studies([found(tmp_path, lines[1], name="alone.jsonl")]) == []
 
 
 def test_a_model_measured_again_counts_once(tmp_path):
     again = found(tmp_path, one("m", 0.5, 0, 0.7), name="again.jsonl")
-    (trial,) = trials([found(tmp_path, one("m", 0.5, 0, 0.8)), again])
-    assert trial.curves[0].points[0].value.middle == 0.7
+    (study,) = studies([found(tmp_path, one("m", 0.5, 0, 0.8)), again])
+    assert study.curves[0].points[0].value.middle == 0.7
 
 
 def test_orderings_of_the_table_show_where_they_do(tmp_path):
@@ -163,8 +163,8 @@ def test_orderings_of_the_table_show_where_they_do(tmp_path):
         *falling("random-uniform", 0.55, control=True),
         *falling("magnitude-global", 0.8),
     )
-    (trial,) = trials([found(tmp_path, *lines)])
-    said = {one.claim: one for one in orderings([trial])}
+    (study,) = studies([found(tmp_path, *lines)])
+    said = {one.claim: one for one in orderings([study])}
     assert said["magnitude loses less than random choice"].verdict is True
     assert "clearly at" in str(said["magnitude loses less than random choice"])
     assert said["ranked over all layers magnitude loses less than layer by layer"].verdict is False
@@ -199,12 +199,12 @@ def test_equal_flops_put_a_larger_sparse_model_beside_a_smaller_dense_one(tmp_pa
         else line
         for line in lines
     ]
-    (trial,) = trials([found(tmp_path, *small)])
-    (duel,) = duels(trial, "flops")
+    (study,) = studies([found(tmp_path, *small)])
+    (duel,) = duels(study, "flops")
     assert (duel.small, duel.sparse, duel.verdict) == ("small", "large-sparse", True)
     assert duel.cost == pytest.approx(0.21)
     # Its training began with the dense model's: it cost twice that, and nothing dense did.
-    assert duels(trial, "training") == []
+    assert duels(study, "training") == []
 
 
 def test_the_pages_say_what_the_lines_do(tmp_path):

@@ -17,12 +17,12 @@ from msgspec import structs
 
 from suite.cli import main
 from suite.op import discover_parts
-from suite.pupil import DENSE_MODEL, Trial, try_all
 from suite.record import Score, read
 from suite.registry import discover
 from suite.run import newest
-from suite.school import School
 from suite.study import StudyOptions, plan
+from suite.studying.child import DENSE_MODEL, Trial, try_all
+from suite.studying.experiment import Experiment
 from suite.task import TASKS
 
 discover_parts()
@@ -110,9 +110,9 @@ def test_a_study_is_the_same_again():
     trials = [(f"random-erk{more}", "unstructured@0.8") for more in ("", "-set", "-rigl")]
     values = []
     for order in (trials, trials[::-1]):
-        school = School(TASKS["linear_recovery"], 0, "made-up")
-        school.enrol()
-        values.append({trial: school.line(*trial).quality for trial in order})
+        experiment = Experiment(TASKS["linear_recovery"], 0, "made-up")
+        experiment.train_dense()
+        values.append({trial: experiment.line(*trial).quality for trial in order})
     assert values[0] == values[1]
 
 
@@ -142,8 +142,8 @@ def test_a_budget_is_kept(tmp_path):
 
 def test_out_of_time_a_lot_has_its_dense_model_only():
     said = []
-    school = School(TASKS["linear_recovery"], 0, "made-up")
-    try_all(school, (Trial("magnitude-uniform", "unstructured@0.8"),), 3, 0.0, said.append)
+    experiment = Experiment(TASKS["linear_recovery"], 0, "made-up")
+    try_all(experiment, (Trial("magnitude-uniform", "unstructured@0.8"),), 3, 0.0, said.append)
     assert [(one.lot, one.begins) for one in said if one.begins is not None] == [(3, DENSE_MODEL)]
     assert [one.line.method for one in said if one.line] == ["dense"]
 
@@ -225,9 +225,9 @@ def test_a_task_may_have_some_methods_only_unless_others_are_asked_for(monkeypat
 
 @pytest.fixture(scope="module")
 def ticket():
-    school = School(TASKS["planted_ticket"], 0, "made-up")
-    assert school.enrol().outcome == "ok"
-    return school
+    experiment = Experiment(TASKS["planted_ticket"], 0, "made-up")
+    assert experiment.train_dense().outcome == "ok"
+    return experiment
 
 
 @pytest.mark.paper("plant-n-seek")
@@ -256,29 +256,29 @@ def test_magnitude_finds_most_of_the_ticket_and_chance_its_density(ticket):
 def test_second_order_recovers_a_linear_layer_exactly_where_there_is_no_noise(monkeypatch):
     """There least squares is right already, and small inputs have the largest weights and mislead nobody."""
     monkeypatch.setattr(linear_recovery, "NOISE", 0.0)
-    school = School(TASKS["linear_recovery"], 0, "made-up")
-    school.enrol()
+    experiment = Experiment(TASKS["linear_recovery"], 0, "made-up")
+    experiment.train_dense()
     for method in ("obs-uniform", "magnitude-uniform"):
-        line = school.line(method, "unstructured@0.8")
+        line = experiment.line(method, "unstructured@0.8")
         assert line.value == 1 and line.quality["relative error"] < 1e-6
 
 
 def test_second_order_sees_through_noise_better_than_size():
     found = {"obs": [], "wanda": [], "magnitude": [], "random": []}
     for seed in range(3):
-        school = School(TASKS["linear_recovery"], seed, "made-up")
-        school.enrol()
+        experiment = Experiment(TASKS["linear_recovery"], seed, "made-up")
+        experiment.train_dense()
         for name, values in found.items():
-            values.append(school.line(f"{name}-uniform", "unstructured@0.8").value)
+            values.append(experiment.line(f"{name}-uniform", "unstructured@0.8").value)
     for better, worse in (("obs", "magnitude"), ("obs", "wanda"), ("magnitude", "random")):
         assert min(found[better]) > max(found[worse]), found
 
 
 @pytest.mark.paper("sparse-ift")
 def test_a_wide_model_takes_the_dense_ones_flops():
-    school = School(TASKS["digits_mlp"], 0, "made-up")
-    dense = school.enrol()
-    line = school.line("random-uniform-static-wide", "unstructured@0.5")
+    experiment = Experiment(TASKS["digits_mlp"], 0, "made-up")
+    dense = experiment.train_dense()
+    line = experiment.line("random-uniform-static-wide", "unstructured@0.5")
     assert line.outcome == "ok" and line.iso == "infer_flops"
     assert line.infer_flops == pytest.approx(dense.infer_flops, rel=0.02)
     assert line.train_flops == pytest.approx(dense.train_flops, rel=0.02)
@@ -289,7 +289,7 @@ def test_a_perceptron_keeps_its_accuracy_at_a_fifth_of_its_weights():
     """80 % of the weights pruned, then retrained, over five folds: 97 % here, a little room elsewhere."""
     reached = []
     for seed in range(5):
-        school = School(TASKS["digits_mlp"], seed, "made-up")
-        school.enrol()
-        reached.append(school.line("magnitude-global-finetune", "unstructured@0.8").value)
+        experiment = Experiment(TASKS["digits_mlp"], seed, "made-up")
+        experiment.train_dense()
+        reached.append(experiment.line("magnitude-global-finetune", "unstructured@0.8").value)
     assert sum(reached) / 5 >= 0.965, reached

@@ -31,7 +31,7 @@ SIZE = 256  # outputs of a program that adds up
 
 @dataclass(frozen=True)
 class Way:
-    """Outputs of a tile, numbers of a step; programs a processor (down); warps; steps on their way at a time."""
+    """Outputs of a tile, numbers of a step; programs a processor (down); warps; steps on their way."""
 
     outputs: int
     step: int

@@ -23,11 +23,11 @@ from suite import devices
 from suite.commands import load
 from suite.commands.run import RESULTS, bar, duration, positive
 from suite.method import DENSE
-from suite.pupil import Brought
 from suite.record import Score, read
 from suite.registry import Unusable
 from suite.run import default_file, newest, resume
 from suite.study import Progress, Studying, StudyOptions, plan
+from suite.studying.child import Brought
 from suite.workload import EXTENTS
 
 WIDTH = 132  # of a table, where there is no terminal to ask

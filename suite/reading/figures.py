@@ -183,7 +183,7 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
 
     lead: those to be followed, each with the number of its colour; controls are dashed, the others faint.
     """
-    able = frame[frame["speed_up"].notna() & frame[column].notna()]
+    able: Rows = frame[frame["speed_up"].notna() & frame[column].notna()]
     with mpl.rc_context(STYLE):
         figure, axes = blank()
         axes.set_xscale("log", base=2)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from suite.reading.scores import Curve, Mean, Point, Trial, lost, mean, sign
+from suite.reading.scores import Curve, Mean, Point, Study, lost, mean, sign
 from suite.record import Score
 
 NEAR = 0.1
@@ -60,16 +60,16 @@ class Duel:
         return sign(self.gap)
 
 
-def duels(trial: Trial, cost: str) -> list[Duel]:
+def duels(study: Study, cost: str) -> list[Duel]:
     """Each dense model against the sparse one of its cost that loses least, the cheapest first."""
-    sparse = [one for one in trained(trial) if not is_dense(one)]
+    sparse = [one for one in trained(study) if not is_dense(one)]
     made = []
-    for name, point, at in rivals(trial, cost):
+    for name, point, at in rivals(study, cost):
         near = [
             (other.loss.middle, one, other)
             for one in sparse
             for other in one.points
-            if (its := share(other, cost, trial.dense)) and abs(its / at - 1) <= NEAR
+            if (its := share(other, cost, study.dense)) and abs(its / at - 1) <= NEAR
         ]
         if near:
             _, one, best = min(near, key=lambda found: found[0])
@@ -79,23 +79,23 @@ def duels(trial: Trial, cost: str) -> list[Duel]:
     return sorted(made, key=lambda one: one.cost)
 
 
-def rivals(trial: Trial, cost: str) -> list[tuple[str, Point, float]]:
+def rivals(study: Study, cost: str) -> list[tuple[str, Point, float]]:
     """Dense models with what they cost: the small ones, and the dense one itself."""
     found = [
         (one.method, point, at)
-        for one in trained(trial)
+        for one in trained(study)
         if is_dense(one)
         for point in one.points
-        if (at := share(point, cost, trial.dense))
+        if (at := share(point, cost, study.dense))
     ]
-    if trial.dense and (whole := Point("dense", dict(trial.dense))).scores:
+    if study.dense and (whole := Point("dense", dict(study.dense))).scores:
         found.append(("dense", whole, 1.0))
     return found
 
 
-def trained(trial: Trial) -> Sequence[Curve]:
+def trained(study: Study) -> Sequence[Curve]:
     """Those whose weights were trained: only they are fair to a small model that was."""
-    return [one for one in trial.curves if one.training == "weights"]
+    return [one for one in study.curves if one.training == "weights"]
 
 
 def is_dense(curve: Curve) -> bool:

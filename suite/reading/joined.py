@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from suite.reading.frame import Rows
 from suite.reading.scores import line_of
 from suite.record import Score
 
@@ -42,7 +43,7 @@ class Times:
     def __init__(self, frame: pd.DataFrame, device: str) -> None:
         self.dense: dict[Shape, float] = {}
         self.sparse: dict[tuple[Shape, str], dict[float, float]] = defaultdict(dict)
-        rows = frame[
+        rows: Rows = frame[
             (frame["device"] == device)
             & (frame["op"] == "spmm")
             & (frame["dtype"] == DTYPE)

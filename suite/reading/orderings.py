@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from suite.reading.scores import Curve, Trial, beaten, sign
+from suite.reading.scores import Curve, Study, beaten, sign
 from suite.reading.units import percent
 
 
@@ -57,20 +57,20 @@ def claimed() -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def orderings(found: Sequence[Trial]) -> list[Ordering]:
+def orderings(found: Sequence[Study]) -> list[Ordering]:
     """Each claim on each task that tried both sides of it."""
     made = []
     for one in claimed():
-        for trial in found:
-            if fnmatchcase(trial.task, one["task"]) and (shown := shows(one, trial)):
-                parts = (one["id"], one["claim"], trial.task, one["better"], one["worse"])
+        for study in found:
+            if fnmatchcase(study.task, one["task"]) and (shown := shows(one, study)):
+                parts = (one["id"], one["claim"], study.task, one["better"], one["worse"])
                 made.append(Ordering(*parts, shown))
     return made
 
 
-def shows(one: dict[str, str], trial: Trial) -> list[tuple[float, bool | None]]:
+def shows(one: dict[str, str], study: Study) -> list[tuple[float, bool | None]]:
     """Where in its range a claim was tried, and what came of it."""
-    curves = {curve.method: curve for curve in trial.curves if curve.line == one["line"]}
+    curves = {curve.method: curve for curve in study.curves if curve.line == one["line"]}
     if one["better"] not in curves:
         return []
     better = curves[one["better"]]

@@ -166,7 +166,7 @@ def misfit(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 @dataclass(eq=False)
-class Trial:
+class Study:
     """Everything that may share a figure: one task, protocol, data and dense model, on one device."""
 
     device: str
@@ -199,7 +199,7 @@ class Trial:
         return mean(list(values.values()))
 
 
-def trials(recorded: Iterable[Recorded]) -> list[Trial]:
+def studies(recorded: Iterable[Recorded]) -> list[Study]:
     """Every task that was studied, in the order of the lines."""
     groups: dict[tuple, list[Score]] = defaultdict(list)
     known: dict[tuple, list[dict[int, float]]] = defaultdict(list)
@@ -218,7 +218,7 @@ def trials(recorded: Iterable[Recorded]) -> list[Trial]:
     made = []
     for (device, task, protocol, data, metric, _), scores in groups.items():
         lines = failed.pop((device, task, protocol), [])
-        made.append(trial(device, task, protocol, data, metric, scores, lines))
+        made.append(study(device, task, protocol, data, metric, scores, lines))
     return made
 
 
@@ -239,9 +239,9 @@ def variant(known: list[dict[int, float]], values: Mapping[int, float]) -> int:
     return len(known) - 1
 
 
-def trial(
+def study(
     device: str, task: str, protocol: str, data: str, metric: str, scores: Sequence[Score], lines: list[Score]
-) -> Trial:
+) -> Study:
     """Its scores by method and pattern; a model measured again counts as it was measured last."""
     found: dict[tuple[str, str], dict[str, Point]] = defaultdict(dict)
     dense = {one.seed: one for one in scores if one.method == DENSE}
@@ -253,13 +253,13 @@ def trial(
         Curve(method, line, sorted(points.values(), key=lambda point: point.sparsity))
         for (method, line), points in found.items()
     ]
-    return Trial(device, task, protocol, data, metric, dense, curves, lines)
+    return Study(device, task, protocol, data, metric, dense, curves, lines)
 
 
-def named(trial: Trial, among: Sequence[Trial]) -> str:
+def named(study: Study, among: Sequence[Study]) -> str:
     """The task, and a number where several are of that task."""
-    same = [one for one in among if one.task == trial.task]
-    return trial.task if len(same) == 1 else f"{trial.task}-{same.index(trial) + 1}"
+    same = [one for one in among if one.task == study.task]
+    return study.task if len(same) == 1 else f"{study.task}-{same.index(study) + 1}"
 
 
 def line_of(pattern: str) -> str:

@@ -29,7 +29,8 @@ def selected(frame: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
     told = pd.DataFrame([of_row(rows[number]) for number in at], columns=list(NOTHING))
     table = pd.concat([table, told], axis=1)
     table["share"] = table["choosing"] / table["median"]
-    luck = table[table["control"] == "luck"].groupby(SAME, sort=False)["recall"].max()
+    blind: Rows = table[table["control"] == "luck"]
+    luck = blind.groupby(SAME, sort=False)["recall"].max()
     table["luck"] = [luck.get(tuple(key)) for key in table[SAME].itertuples(index=False)]
     table["beats_luck"] = [beats(row) for row in table.itertuples()]
     table["pays"] = [pays(row) for row in table.itertuples()]

@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch.nn.functional import cross_entropy
 
-from suite.quality import accuracy, classified
+from suite.studying.quality import accuracy, classified
 from suite.task import Problem
 
 CALIBRATED = 512  # training examples that criteria see

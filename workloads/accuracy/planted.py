@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from suite.patterns.unstructured import Unstructured
-from suite.quality import recovery
+from suite.studying.quality import recovery
 from suite.task import Problem
 
 BATCH = 64

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from suite.language import windows
+from suite.studying.language import windows
 from suite.workloads.accuracy import library
 from suite.workloads.accuracy.tasks.byte_lm import LENGTH, WEIGHTS, blank
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from suite.language import Language, drawn
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
-from suite.quality import agreement, calibration, divergence
+from suite.studying.language import Language, drawn
+from suite.studying.quality import agreement, calibration, divergence
 from suite.task import task
 from suite.workloads.accuracy import library
 from suite.workloads.accuracy.decoder import Decoder

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from suite.kernel import Refused
-from suite.masks import best
 from suite.patterns.unstructured import Unstructured
+from suite.studying.masks import best
 from suite.task import task
 from suite.workloads.accuracy.planted import Planted, at_density
 

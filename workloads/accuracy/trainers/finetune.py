@@ -11,8 +11,8 @@ from suite.method import trainer
     training="weights",
     ids=("hidden-structures",),
 )
-def finetune(lesson):
+def finetune(sparsifier):
     """Prune the dense model, then train for half as many steps again."""
-    lesson.prune()
-    for _ in lesson.course(0.5):
-        lesson.step()
+    sparsifier.prune()
+    for _ in sparsifier.schedule(0.5):
+        sparsifier.step()

@@ -18,14 +18,14 @@ ROUNDS = 20  # in which sparsity rises
     training="weights",
     ids=("gmp-iso-memory",),
 )
-def gradual(lesson):
+def gradual(sparsifier):
     """Prune more and more of the smallest weights while training."""
     reached = 0
-    for done in lesson.course():
+    for done in sparsifier.schedule():
         if (upto := turn(done)) > reached:
             reached = upto
-            lesson.prune(sparsity_at(lesson.sparsity, reached))
-        lesson.step()
+            sparsifier.prune(sparsity_at(sparsifier.sparsity, reached))
+        sparsifier.step()
 
 
 def turn(done):

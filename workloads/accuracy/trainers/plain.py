@@ -4,7 +4,7 @@ from suite.method import trainer
 
 
 @trainer(start="fresh", training="weights")
-def plain(lesson):
+def plain(sparsifier):
     """Train a fresh model as it is."""
-    for _ in lesson.course():
-        lesson.step()
+    for _ in sparsifier.schedule():
+        sparsifier.step()

@@ -4,26 +4,26 @@ import math
 
 import torch
 
-from suite.masks import top
+from suite.studying.masks import top
 
 EVERY = 20  # steps between two changes
 UNTIL = 0.75  # of the training; what grows later has no time to learn
 SHARE = 0.3  # of the weights that change place at first
 
 
-def train(lesson, wanted, dense_gradients=False):
+def train(sparsifier, wanted, dense_gradients=False):
     """A course in which, now and then, weights grow where `wanted(layer, gradient)` is greatest."""
-    lesson.prune()
-    for step, done in enumerate(lesson.course()):
+    sparsifier.prune()
+    for step, done in enumerate(sparsifier.schedule()):
         due = step > 0 and step % EVERY == 0 and done < UNTIL
-        gradients = lesson.step(dense_gradients=dense_gradients and due)
+        gradients = sparsifier.step(dense_gradients=dense_gradients and due)
         if due:
             share = SHARE / 2 * (1 + math.cos(math.pi * done / UNTIL))
             masks = {}
-            for name, layer in lesson.layers.items():
+            for name, layer in sparsifier.layers.items():
                 scores = wanted(layer, gradients[name])
-                masks[name] = moved(layer.weight, lesson.masks[name], share, scores)
-            lesson.use(masks)
+                masks[name] = moved(layer.weight, sparsifier.masks[name], share, scores)
+            sparsifier.use(masks)
 
 
 def moved(weight, mask, share, scores):

@@ -10,6 +10,6 @@ from suite.workloads.accuracy.trainers.regrown import train
 
 
 @trainer(after=("random-erk",), patterns=(Unstructured,), start="fresh", training="weights")
-def rigl(lesson):
+def rigl(sparsifier):
     """Train a fresh sparse model whose smallest weights move to where the gradient is largest."""
-    train(lesson, lambda _, gradient: gradient.abs(), dense_gradients=True)
+    train(sparsifier, lambda _, gradient: gradient.abs(), dense_gradients=True)

@@ -13,6 +13,6 @@ from suite.workloads.accuracy.trainers.regrown import train
 
 
 @trainer(after=("random-erk",), patterns=(Unstructured,), start="fresh", training="weights")
-def set_(lesson):
+def set_(sparsifier):
     """Train a fresh sparse model whose smallest weights move to random places."""
-    train(lesson, lambda layer, _: torch.rand(layer.weight.shape, generator=lesson.generator))
+    train(sparsifier, lambda layer, _: torch.rand(layer.weight.shape, generator=sparsifier.generator))

@@ -20,8 +20,8 @@ PULL = (
     tuning_runs=4,
     ids=("sr-ste",),
 )
-def sr_ste(lesson):
+def sr_ste(sparsifier):
     """Train through an N:M mask, dropped weights fading."""
-    for _ in lesson.course():
-        lesson.step_through(decay=PULL)
-    lesson.prune()
+    for _ in sparsifier.schedule():
+        sparsifier.step_through(decay=PULL)
+    sparsifier.prune()

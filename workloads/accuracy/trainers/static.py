@@ -13,8 +13,8 @@ from suite.method import trainer
     training="weights",
     ids=("random-pruning",),
 )
-def static(lesson):
+def static(sparsifier):
     """Train a fresh model inside a mask that stays."""
-    lesson.prune()
-    for _ in lesson.course():
-        lesson.step()
+    sparsifier.prune()
+    for _ in sparsifier.schedule():
+        sparsifier.step()

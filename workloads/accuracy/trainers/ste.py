@@ -9,8 +9,8 @@ from suite.patterns.n_of_m import NofM
 
 
 @trainer(after=("magnitude-uniform",), patterns=(NofM,), start="fresh", training="weights", ids=("sr-ste",))
-def ste(lesson):
+def ste(sparsifier):
     """Train through an N:M mask, straight through."""
-    for _ in lesson.course():
-        lesson.step_through()
-    lesson.prune()
+    for _ in sparsifier.schedule():
+        sparsifier.step_through()
+    sparsifier.prune()

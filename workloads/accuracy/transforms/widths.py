@@ -1,7 +1,7 @@
 """Widths: how wide a model must be for a cost, in whole neurons."""
 
 from suite.kernel import Refused
-from suite.layers import Work, weights
+from suite.studying.layers import Work, weights
 
 HALVINGS = 24
 MOST = 3  # times the width: wider models take longer than all the rest of a study

@@ -1,12 +1,12 @@
-"""Lesson: a model being made sparse. It prunes, trains, holds the masks, and keeps the books.
+"""Sparsifier: a model being made sparse. It prunes, trains, holds the masks, and keeps the books.
 
 Trainers are written in its words:
 
     @trainer(after=("magnitude-global",), training="weights")
-    def finetune(lesson):
-        lesson.prune()
-        for _ in lesson.course(0.5):  # half as many steps as the dense training took
-            lesson.step()
+    def finetune(sparsifier):
+        sparsifier.prune()
+        for _ in sparsifier.schedule(0.5):  # half as many steps as the dense training took
+            sparsifier.step()
 
 After every step the weights outside the masks are held against zero, and every mask against its pattern. What
 was trained is counted here, so that no trainer flatters itself.
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from suite.found import found
 from suite.kernel import Refused
-from suite.layers import Layer, Seen, Work
-from suite.masks import at_sparsity, best, legal, units
 from suite.method import Method
 from suite.pattern import Pattern, rounded
+from suite.studying.found import found
+from suite.studying.layers import Layer, Seen, Work
+from suite.studying.masks import at_sparsity, best, legal, units
 from suite.task import Problem
 
 OFF = 0.03  # how far an allocator may be from the share it was given, as a part of it
@@ -45,7 +45,7 @@ class Spent:
     steps: int = 0
 
 
-class Lesson:
+class Sparsifier:
     """A model being made sparse by a method to a pattern."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Lesson:
         self.nonzeros = {name: int(mask.sum()) for name, mask in masks.items()}
         self.forward_flops = self.work.at(self.nonzeros, self.sizes)
 
-    def course(self, share: float = 1.0) -> Iterator[float]:
+    def schedule(self, share: float = 1.0) -> Iterator[float]:
         """The steps of a training, `share` times as many as the dense one had: how much is over, 0 to 1.
 
         The rate of learning falls along a half cosine, as it did for the dense model.
@@ -174,7 +174,7 @@ class Lesson:
                 raise ValueError(f"{name} has weights outside its mask")
 
     def settle(self) -> None:
-        """Hold a lesson that is over to what was asked. ValueError: it came to something else."""
+        """Hold a sparsifier that is over to what was asked. ValueError: it came to something else."""
         self.verify()
         if not self.method.prunes:
             return
@@ -218,7 +218,9 @@ class Lesson:
 
     def _advance(self) -> None:
         if self._optimizer is None:
-            raise RuntimeError("a step outside a course: write `for _ in lesson.course(): lesson.step()`")
+            raise RuntimeError(
+                "a step outside a course: write `for _ in sparsifier.schedule(): sparsifier.step()`"
+            )
         self._optimizer.step()
 
 

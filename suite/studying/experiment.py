@@ -1,4 +1,4 @@
-"""School: one task at one seed: the dense model, and a Score of each method that makes it sparse.
+"""Experiment: one task at one seed: the dense model, and a Score of each method that makes it sparse.
 
 All methods of a seed go on from the same fresh weights or the same dense model, and see the same batches in
 the same order: what differs between them is the method.
@@ -14,13 +14,13 @@ import torch
 from torch import Generator, nn
 
 from suite.kernel import Refused
-from suite.layers import Seen, Work
-from suite.lesson import Lesson
 from suite.method import DENSE, KINDS, Method, named
 from suite.pattern import Pattern, parse
 from suite.patterns.unstructured import Unstructured
-from suite.quality import pq_index
 from suite.record import Outcome, Score, four_digits
+from suite.studying.layers import Seen, Work
+from suite.studying.quality import pq_index
+from suite.studying.sparsifier import Sparsifier
 from suite.task import Problem, Task
 
 DRAWS = 10**6  # added to the seed of weights, so that masks are not drawn from the numbers that made those
@@ -29,7 +29,7 @@ SIDE = 5040  # of a matrix that all groups and blocks divide: how sparse it is, 
 ISO = 0.02  # how far from equal FLOPs a model may be that is said to hold them equal
 
 
-class School:
+class Experiment:
     """A task at a seed, and what all its methods share."""
 
     problem: Problem
@@ -39,17 +39,17 @@ class School:
         self.task, self.seed, self.device = task, seed, device
         self.dense_value: float | None = None
 
-    def enrol(self) -> Score:
+    def train_dense(self) -> Score:
         """Train the dense model, or take the one that the task has. First of all."""
         return self._tried(DENSE, DENSE.name, self._dense)
 
     def line(self, method: str, pattern: str) -> Score:
         """Make a model sparse, and judge it."""
         how, what = named(method), parse(pattern)
-        return self._tried(how, pattern, lambda: self.taught(how, what))
+        return self._tried(how, pattern, lambda: self.sparsified(how, what))
 
-    def taught(self, method: Method, pattern: Pattern) -> Lesson:
-        """The lesson of a method, over and held to what was asked."""
+    def sparsified(self, method: Method, pattern: Pattern) -> Sparsifier:
+        """The sparsifier of a method, over and held to what was asked."""
         work = self.work
         if transform := method.parts.get("transform"):
             model, work = self._fresh(lambda: transform(self.problem, pattern)), None
@@ -60,33 +60,33 @@ class School:
         generator = self._generator()
         copied = method.start == "dense" and not transform
         seen = Seen(self.problem, model, generator, self.seen if copied else None)
-        lesson = Lesson(self.problem, model, method, pattern, seen, work)
+        sparsifier = Sparsifier(self.problem, model, method, pattern, seen, work)
         if trainer := method.parts.get("trainer"):
-            trainer(lesson)
+            trainer(sparsifier)
         elif method.prunes:
-            lesson.prune()
+            sparsifier.prune()
         else:
-            lesson.find()
-        lesson.settle()
-        off = lesson.forward_flops / self.work.total - 1
+            sparsifier.find()
+        sparsifier.settle()
+        off = sparsifier.forward_flops / self.work.total - 1
         if method.iso == "infer_flops" and abs(off) > ISO:
             raise ValueError(f"the model is said to take the dense one's FLOPs and is off by {off:+.1%}")
-        return lesson
+        return sparsifier
 
-    def _dense(self) -> Lesson:
+    def _dense(self) -> Sparsifier:
         torch.manual_seed(self.seed)
         self.problem = self.task.problem(self.seed)
         made = self.problem.dense()
         model = self._fresh(self.problem.model) if made is None else made
         seen = Seen(self.problem, model, self._generator())
-        lesson = Lesson(self.problem, model, DENSE, Unstructured(0.0), seen)
+        sparsifier = Sparsifier(self.problem, model, DENSE, Unstructured(0.0), seen)
         if made is None:
-            for _ in lesson.course():
-                lesson.step()
-        self.dense, self.sizes = model.eval(), lesson.sizes
+            for _ in sparsifier.schedule():
+                sparsifier.step()
+        self.dense, self.sizes = model.eval(), sparsifier.sizes
         self.work = Work(self.problem, model)
         self.seen = Seen(self.problem, model, self._generator())
-        return lesson
+        return sparsifier
 
     def _fresh(self, make: Callable[[], nn.Module]) -> nn.Module:
         """Of the same weights for every method that asks for the same shapes."""
@@ -96,18 +96,18 @@ class School:
     def _generator(self) -> Generator:
         return Generator().manual_seed(DRAWS + self.seed)
 
-    def _tried(self, method: Method, pattern: str, attempt: Callable[[], Lesson]) -> Score:
+    def _tried(self, method: Method, pattern: str, attempt: Callable[[], Sparsifier]) -> Score:
         """The line of an attempt, however it ends."""
         about = described(self.task, self.seed, self.device, method, pattern)
         began = perf_counter()
         try:
-            lesson = attempt()
+            sparsifier = attempt()
             seconds = perf_counter() - began
-            quality = self.problem.measure(lesson.model.eval(), self.dense)
+            quality = self.problem.measure(sparsifier.model.eval(), self.dense)
             value = quality.pop(self.task.metric)
             self.dense_value = value if method is DENSE else self.dense_value
-            about |= {"data": self.problem.data} | ledger(lesson, method, self.sizes)
-            kept = torch.cat([layer.weight[layer.weight != 0] for layer in lesson.layers.values()])
+            about |= {"data": self.problem.data} | ledger(sparsifier, method, self.sizes)
+            kept = torch.cat([layer.weight[layer.weight != 0] for layer in sparsifier.layers.values()])
             quality["pq index"] = pq_index(kept)
             about |= {"quality": {name: four_digits(of) for name, of in quality.items()}}
             about |= {"value": value, "dense_value": self.dense_value, "seconds": four_digits(seconds)}
@@ -152,17 +152,17 @@ def described(task: Task, seed: int, device: str, method: Method, pattern: str) 
     }
 
 
-def ledger(lesson: Lesson, method: Method, dense_sizes: dict[str, int]) -> dict[str, Any]:
+def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) -> dict[str, Any]:
     """What a model weighs and costs, and what its training took. A pruned layer is values and a bitmap.
 
     How a model was trained that was ready is not known here.
     """
-    sizes, kept = lesson.sizes, lesson.nonzeros
+    sizes, kept = sparsifier.sizes, sparsifier.nonzeros
     whole = sizes if method.prunes else dense_sizes
-    parameters = list(lesson.model.parameters())
+    parameters = list(sparsifier.model.parameters())
     stored = sum(one.numel() for one in parameters) - sum(sizes.values()) + sum(kept.values())
-    ready = not lesson.spent.steps and (method is DENSE or method.training == "weights")
-    bitmap = sum(-(-sizes[name] // 8) for name in lesson.masks)
+    ready = not sparsifier.spent.steps and (method is DENSE or method.training == "weights")
+    bitmap = sum(-(-sizes[name] // 8) for name in sparsifier.masks)
     return {
         "sparsity": max(0.0, 1 - sum(kept.values()) / sum(whole.values())),
         "layers": [
@@ -170,17 +170,17 @@ def ledger(lesson: Lesson, method: Method, dense_sizes: dict[str, int]) -> dict[
                 "name": name,
                 "m": layer.weight.shape[0],
                 "k": layer.weight.shape[1],
-                "n": round(lesson.work.rows[name]),
-                "pattern": str(lesson.patterns[name]) if name in lesson.masks else DENSE.name,
+                "n": round(sparsifier.work.rows[name]),
+                "pattern": str(sparsifier.patterns[name]) if name in sparsifier.masks else DENSE.name,
                 "sparsity": four_digits(1 - kept[name] / sizes[name]),
             }
-            for name, layer in lesson.layers.items()
+            for name, layer in sparsifier.layers.items()
         ],
-        "execution": "simulated" if lesson.masks else "dense",
+        "execution": "simulated" if sparsifier.masks else "dense",
         "nonzeros": sum(kept.values()),
         "bytes": parameters[0].element_size() * stored + bitmap,
-        "train_flops": None if ready else lesson.spent.flops,
-        "train_tokens": None if ready else lesson.spent.examples,
+        "train_flops": None if ready else sparsifier.spent.flops,
+        "train_tokens": None if ready else sparsifier.spent.examples,
         "tuning_runs": None if ready else method.tuning_runs,
-        "infer_flops": lesson.forward_flops,
+        "infer_flops": sparsifier.forward_flops,
     }

@@ -12,15 +12,15 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from suite.causal import causal, config, library, linear, loaded
-from suite.found import found
 from suite.harmless import Word
 from suite.method import DENSE, WHOLE, Method, Part, methods
 from suite.pattern import Pattern
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
-from suite.pupil import Brought
 from suite.registry import Unusable
+from suite.studying.causal import causal, config, library, linear, loaded
+from suite.studying.child import Brought
+from suite.studying.found import found
 from suite.task import TASKS, Problem, Task
 
 

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from suite.masks import padded
 from suite.pattern import Pattern
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
+from suite.studying.masks import padded
 
 GROUPS = (4, 8, 16, 32)  # of N:M; the smallest that fits
 FULL = 0.9  # of the N places in each group, those that hold a weight; chance leaves more of them empty

@@ -1,8 +1,8 @@
-"""Pupil: the child process of a study: tasks at seeds, and the methods to try on each.
+"""Child: the child process of a study: tasks at seeds, and the methods to try on each.
 
-`python -P -m suite.pupil JOB` trains each dense model, makes models sparse by each method in turn, and
-tells a Score of each by its pipe. A trial is announced before it begins, so that its parent knows which one
-ended the process.
+`python -P -m suite.studying.child JOB` trains each dense model, makes models sparse by each method in turn,
+and tells a Score of each by its pipe. A trial is announced before it begins, so that its parent knows which
+one ended the process.
 """
 
 import os
@@ -19,7 +19,7 @@ from suite.record import Score
 from suite.registry import Unusable
 
 if TYPE_CHECKING:
-    from suite.school import School
+    from suite.studying.experiment import Experiment
 
 DENSE_MODEL = -1  # the trial before the first
 
@@ -58,7 +58,7 @@ class Brought(msgspec.Struct, frozen=True):
 
 
 class StudyJob(Job):
-    """All a pupil needs to know. until: seconds after which no trial begins; each lot gets its share."""
+    """All a child needs to know. until: seconds after which no trial begins; each lot gets its share."""
 
     lots: list[Lot]
     device: str
@@ -68,7 +68,7 @@ class StudyJob(Job):
 
 
 class Told(msgspec.Struct, omit_defaults=True):
-    """What a pupil tells: a trial of a lot begins, its line, or that all is over, done or out of time."""
+    """What a child tells: a trial of a lot begins, its line, or that all is over, done or out of time."""
 
     lot: int | None = None
     begins: int | None = None
@@ -99,14 +99,14 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
 
     from suite.op import discover_parts
     from suite.registry import discover, pick
-    from suite.school import School
+    from suite.studying.experiment import Experiment
     from suite.task import TASKS
 
     torch.set_num_threads(1)  # others learn beside it
     discover_parts()
     discover([Path(plugin) for plugin in job.plugins], folders=("workloads",))
     if job.brought:
-        from suite.brought import bring
+        from suite.studying.brought import bring
 
         bring(job.brought)
     for at, lot in enumerate(job.lots):
@@ -116,21 +116,25 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
             if at and now > began + job.until:
                 return
             until = now + (began + job.until - now) / (len(job.lots) - at)
-        try_all(School(pick("task", lot.task, TASKS), lot.seed, job.device), lot.trials, at, until, tell)
+        try_all(Experiment(pick("task", lot.task, TASKS), lot.seed, job.device), lot.trials, at, until, tell)
 
 
 def try_all(
-    school: "School", trials: tuple[Trial, ...], lot: int, until: float | None, tell: Callable[[Told], None]
+    experiment: "Experiment",
+    trials: tuple[Trial, ...],
+    lot: int,
+    until: float | None,
+    tell: Callable[[Told], None],
 ) -> None:
     """The dense model, then the trials in order. Without a dense model there is nothing to try."""
     tell(Told(lot=lot, begins=DENSE_MODEL))
-    dense = school.enrol()
+    dense = experiment.train_dense()
     tell(Told(line=dense))
     for at, trial in enumerate(trials if dense.outcome == "ok" else ()):
         if until is not None and perf_counter() > until:
             return
         tell(Told(lot=lot, begins=at))
-        tell(Told(line=school.line(trial.method, trial.pattern)))
+        tell(Told(line=experiment.line(trial.method, trial.pattern)))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from suite.kernel import Refused
-from suite.language import Language, drawn, windows
 from suite.pattern import Pattern
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.registry import Unusable
+from suite.studying.language import Language, drawn, windows
 from suite.task import Batch, Task
 
 LONGEST = 2048  # tokens of a window
