@@ -41,8 +41,9 @@ report: setup
 site: setup
 	$(run) report $$(git ls-files ':(glob)results/*/*.jsonl') --out "$(SITE)"
 
+# Two at a time, for compilers and children keep tests waiting; threads that spin meanwhile would be in the way.
 test: lint
-	$(tool) pytest
+	OMP_WAIT_POLICY=passive $(tool) pytest -n 2
 
 lint: setup-test
 	$(tool) ruff check .

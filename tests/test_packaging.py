@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("suite", "kernels", "workloads", "reports")
-SHIPPED = {".py", ".cpp", ".cu", ".cuh", ".h", ".html", ".css", ".js", ".csv"}
+SHIPPED = {".py", ".cpp", ".cu", ".cuh", ".h", ".html", ".css", ".js", ".csv", ".safetensors"}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from suite.pattern import PATTERNS, Pattern, _grammar, parse, rounded
 from suite.patterns.banded import Banded
 from suite.patterns.block import Block
 from suite.patterns.butterfly import Butterfly
+from suite.patterns.chosen import Chosen
 from suite.patterns.documents import Documents
 from suite.patterns.fan_in import FanIn
 from suite.patterns.given import Given
@@ -49,6 +50,7 @@ KINDS = {
     Banded: st.builds(Banded, sparsities),
     Rmat: st.builds(Rmat, sparsities),
     Hot: st.builds(Hot, sparsities),
+    Chosen: st.builds(Chosen, sparsities),
     NofM: n_of_m,
     VNofM: v_n_of_m,
     GroupedNofM: grouped,
