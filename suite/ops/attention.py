@@ -186,7 +186,7 @@ def allowed(causal: bool) -> Callable[..., Tensor]:
         eager = answer(some[0] if some else a, q, k, v, causal)
         errors = (eager.double() - expected).abs()
         error = (errors.view(len(some[1]), -1)[some[1]] if some else errors).max()
-        power = EXPONENTIAL * v.float().abs().max()
+        power = EXPONENTIAL * v.float().abs().max() + torch.finfo(case.torch_dtype).tiny
         return ROUNDING[case.torch_dtype] * expected.abs() + 2 * error + power
 
     return most
