@@ -28,7 +28,7 @@ from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Tria
 from suite.studying.experiment import described, lost
 from suite.task import TASKS, Task
 
-SEEDS = {"smoke": 1, "default": 5, "full": 10}
+SEEDS = {"smoke": 1, "default": 3, "full": 10}
 STARTING = 10  # times the limit for imports, data and the dense model, which are no method's fault
 
 # One thread each, which does not spin while it waits: others learn beside it.

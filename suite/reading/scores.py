@@ -37,15 +37,16 @@ class Mean(NamedTuple):
     middle: float
     low: float | None
     high: float | None
+    seeds: int = 1
 
 
 def mean(values: Sequence[float]) -> Mean:
     """Of one value a seed."""
     middle = fmean(values)
     if len(values) < 2:
-        return Mean(middle, None, None)
+        return Mean(middle, None, None, len(values))
     reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * stdev(values, middle) / math.sqrt(len(values))
-    return Mean(middle, middle - reach, middle + reach)
+    return Mean(middle, middle - reach, middle + reach, len(values))
 
 
 @dataclass
@@ -116,13 +117,13 @@ class Curve:
         middle = passed(self.points, [one.loss.middle for one in self.points], share)
         if middle is None:
             return None
-        ends = [
+        low, high = (
             passed(self.points, [getattr(one.loss, name) for one in self.points], share)
             if all(one.loss.low is not None for one in self.points)
             else None
             for name in ("high", "low")
-        ]
-        return Mean(middle, *ends)
+        )
+        return Mean(middle, low, high)
 
     @property
     def unbroken(self) -> bool:
