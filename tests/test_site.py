@@ -54,7 +54,7 @@ def check_links(files: dict[str, str]) -> None:
         page.feed(files[name])
         assert not page.stack and len(page.ids) == len(set(page.ids)), name
     for name, page in pages.items():
-        for link in {unescape(link) for link in page.links if not link.startswith("https://")}:
+        for link in {unescape(link) for link in page.links if not link.startswith(("https://", "http://"))}:
             file, _, place = link.partition("#")
             assert (file or name) in pages, f"{name}: {link}"
             if place and file != "table.html":

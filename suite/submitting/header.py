@@ -76,7 +76,7 @@ def faults(run: Run, now: datetime | None = None) -> Iterator[str]:
         if name not in run.libraries:
             yield f"the version of {name} is not stated"
     visits = run.options.get("visits")
-    if not isinstance(visits, int) or visits < VISITS:
+    if "study" not in run.options and (not isinstance(visits, int) or visits < VISITS):
         yield f"{visits or 'no'} visits planned: fewer than {VISITS} have no interval worth the name"
     if len(run.devices) != 1:
         yield f"{len(run.devices)} devices; a file to be shared is of one"

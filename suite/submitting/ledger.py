@@ -94,5 +94,5 @@ def of(count: Callable[[Case, Any], int], case: Case, nonzeros: int) -> int | No
     """What an op counts for so many nonzeros. None: it looks at where they stand."""
     try:
         return count(case, (Counted(nonzeros),))
-    except (AttributeError, TypeError, IndexError):
+    except (AttributeError, TypeError, IndexError, ValueError):
         return None

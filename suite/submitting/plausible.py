@@ -44,7 +44,8 @@ def faults(line: Result, recorded: Recorded, ceiling: Ceiling) -> Iterator[str]:
 def of_file(recorded: Recorded) -> Iterator[tuple[Result | None, str]]:
     """(line, what of it cannot be), of what only several lines together tell. None: the file itself."""
     if not recorded.results:
-        yield None, "no result in it"
+        if not recorded.scores:
+            yield None, "no result in it"
         return
     ceilings = ceilings_of([recorded])
     if missing := {line.device for line in recorded.results} - ceilings.keys():
