@@ -148,7 +148,7 @@ def ended(*words: object) -> int:
 NAMES = {"user name": {"jdoe"}, "host name": {"node17"}}
 HOME = "/".join(("", "home", "jdoe"))
 TOLD = {
-    f"OSError: {HOME}/work/model.pt": "OSError: [home folder]/model.pt",
+    f"OSError: {HOME}/models/model.pt": "OSError: [home folder]/model.pt",
     "see ~/secret/x.log or ~jdoe/y": "see [home folder]/x.log or [home folder]/y",
     "in /mnt/fast/bench/kernel.so, line 3": "in [path]/kernel.so, line 3",
     r"C:\Users\jdoe\a.txt and D:\data\b.txt": r"[home folder]\a.txt and [path]/b.txt",

@@ -272,7 +272,7 @@ def trust(rows: Rows, brief: bool = False) -> str:
 
 def causes(rows: Rows) -> Counter[str]:
     """What disturbed rows, sizes aside, and how many of them."""
-    said = (part for text in rows["disturbed"] for part in {*text.split("; ")} if part)
+    said = (part for text in rows["disturbed"] for part in dict.fromkeys(text.split("; ")) if part)
     return Counter(next((cause for cause, word in CAUSES.items() if word in part), part) for part in said)
 
 

@@ -4,7 +4,6 @@ Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Le
 """
 
 import torch
-from sklearn.datasets import load_digits
 
 from suite.workloads.accuracy.classifier import Classifier, fingerprint
 
@@ -16,6 +15,8 @@ class Digits(Classifier):
     """Images as 64 numbers between 0 and 1."""
 
     def __init__(self, seed):
+        from sklearn.datasets import load_digits  # it takes longer to import than all else here together
+
         images, labels = load_digits(return_X_y=True)
         x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
