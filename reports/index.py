@@ -7,7 +7,6 @@ from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasure
 from suite.reading.iso import is_dense
 from suite.reading.scores import named as called_so
 from suite.reading.scores import told
-from suite.reading.state import states
 from suite.reading.structure import varied
 from suite.report import page_of, report
 
@@ -27,7 +26,7 @@ def index(view):
         "below": BELOW,
         "wins": sum(one.verdict is True for one in view.answers),
         "cells": len(view.answers),
-        "runs": [run(*one) for one in zip(view.recorded, states(view.recorded), strict=True)],
+        "runs": [run(*one) for one in zip(view.recorded, view.states, strict=True)],
         "not_run": not_run(view),
         "rows": len(frame),
         "visits": int(frame["visits"].max()) if len(frame) else 0,
@@ -38,6 +37,7 @@ def index(view):
         "disturbances": causes(timed).most_common(),
         "above": int(timed["above_bound"].sum()),
         "one_sample": int(timed["one_sample"].sum()),
+        "old": int(frame["old"].sum()),
         "agreements": view.agreements,
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),

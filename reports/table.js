@@ -23,16 +23,17 @@ const numbers = {}; // column -> values
 const loaded = new Map(); // chunk name -> promise
 let rows = 0;
 
-function load(chunk) {
-  const arrive = (resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = `${chunk.name}.js`;
-    script.onload = () => resolve(join(sparsemark[chunk.name]));
-    script.onerror = () => reject(new Error(`${script.src} is missing`));
-    document.head.append(script);
-  };
-  if (!loaded.has(chunk.name)) loaded.set(chunk.name, new Promise(arrive));
-  return loaded.get(chunk.name);
+function script(name) {
+  return new Promise((resolve, reject) => {
+    const made = Object.assign(document.createElement("script"), { src: `${name}.js`, onload: resolve });
+    made.onerror = () => reject(new Error(`${made.src} is missing`));
+    document.head.append(made);
+  });
+}
+
+function load({ name }) {
+  if (!loaded.has(name)) loaded.set(name, script(name).then(() => join(sparsemark[name])));
+  return loaded.get(name);
 }
 
 function join(data) {
@@ -237,12 +238,23 @@ async function copy(kind, button) {
   setTimeout(() => (button.textContent = before), 1500);
 }
 
-function download() {
-  const parts = view.columns.flatMap((name) => [name, ...byName.get(name).bounds]);
-  const told = found.map((row) => Object.fromEntries(parts.map((name) => [name, value(name, row)])));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(told, null, 1)], { type: "application/json" }));
-  link.download = "sparsemark.json";
+const FILES = {
+  json: (parts) => JSON.stringify(found.map((row) => Object.fromEntries(parts.map((name) => [name, value(name, row)]))), null, 1),
+  parquet: async (parts) => {
+    globalThis.parquet ?? (await script("parquet"));
+    const column = (name) => ({
+      name,
+      type: name in words ? "STRING" : "DOUBLE",
+      data: found.map((row) => value(name, row)),
+    });
+    return parquet.parquetWriteBuffer({ columnData: parts.map(column) });
+  },
+};
+
+async function download(kind) {
+  const held = await FILES[kind](view.columns.flatMap((name) => [name, ...byName.get(name).bounds]));
+  const link = Object.assign(document.createElement("a"), { download: `sparsemark.${kind}` });
+  link.href = URL.createObjectURL(new Blob([held]));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
@@ -272,7 +284,7 @@ form.addEventListener("input", ({ target }) => {
 document.querySelector(".actions").addEventListener("click", ({ target }) => {
   const { does } = target.dataset;
   if (does in COPIES) copy(does, target);
-  if (does === "json") download();
+  if (does in FILES) download(does).catch((failed) => (told.textContent = failed.message));
   if (does === "reset") {
     history.replaceState(null, "", "#");
     begin();

@@ -1,5 +1,7 @@
 """table: every result in one table, to filter, sort, copy and send as a link. Its script loads its data."""
 
+from pathlib import Path
+
 from suite.papers import papers
 from suite.report import Data, page_of, report
 
@@ -17,12 +19,25 @@ WORDS = {  # column -> its heading. Those with a select above the table are FILT
     "sizes": "sizes",
     "threads": "threads",
     "measured": "measured on",
+    "state": "measured by",
     "note": "remarks",
     "claims": "papers’ claims (theirs)",
     "case": "case",
 }
 
-FILTERS = ("device", "workload", "op", "pattern", "dtype", "regime", "cache", "kernel", "status", "role")
+FILTERS = [
+    "device",
+    "workload",
+    "op",
+    "pattern",
+    "dtype",
+    "regime",
+    "cache",
+    "kernel",
+    "status",
+    "role",
+    "state",
+]
 
 NUMBERS = {  # column -> (heading, how it is written)
     "sparsity": ("sparsity", "percent"),
@@ -45,7 +60,7 @@ BOUNDS = {  # column -> those of its interval
 
 ORDER = """
 kernel device workload op pattern sparsity sizes n regime dtype cache threads status role median speed_up
-realised roofline setup break_even joules joules_saved measured note claims case
+realised roofline setup break_even joules joules_saved measured state note claims case
 """
 
 SHOWN = """
@@ -76,6 +91,7 @@ def table(view):
         "kernels": {name: page_of("kernel", name) for name in sorted(told["kernel"].unique())},
     }
     yield "table-manifest", Data(manifest)
+    yield "parquet", Path(__file__).with_name("parquet.js")
     yield "table", {"filters": {name: WORDS[name] for name in FILTERS}, "rows": len(told)}
 
 
@@ -95,12 +111,19 @@ def words(view):
             for best, dense in zip(frame["best"], frame["dense"], strict=True)
         ],
         "measured": [line.started[:10] for line in firsts],
+        "state": [stands(view, row) for row in view.rows],
         "note": [
             "; ".join(filter(None, said)) for said in zip(frame["note"], frame["disturbed"], strict=True)
         ],
         "claims": frame["kernel"].map({name: claims(ids) for name, ids in view.ids.items()}),
         "page": frame["case"].map({id: page_of("case", id) for id in frame["case"].unique()}),
     }
+
+
+def stands(view, row):
+    """Who stands behind a row's visits: ours, re-run or reported; and whether they are old."""
+    names = dict.fromkeys(view.states[number].name for number, _ in row.lines)
+    return " and ".join(names) + (", old" if row.old else "")
 
 
 def claims(ids):

@@ -5,8 +5,8 @@
         \"\"\"One sentence for the list of reports.\"\"\"
         return {"answers": view.answers}
 
-One that makes several pages yields (page name, dict) instead, and (name, Data) for what a page's script asks
-for. Adding a report is adding the two files.
+One that makes several pages yields (page name, dict) instead, (name, Data) for what a page's script asks for,
+and (name, Path) of a script that goes along as it is. Adding a report is adding the two files.
 """
 
 import gc
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from suite import record
@@ -35,6 +35,7 @@ from suite.reading.opened import opened
 from suite.reading.ranking import Slice, ranking
 from suite.reading.row import Row
 from suite.reading.scores import Study, studies
+from suite.reading.state import State, states
 from suite.reading.svg import svg
 from suite.reading.units import NOTHING, amount, count, joules, percent, seconds, short, times
 from suite.record import Recorded, Run
@@ -54,7 +55,7 @@ class Data:
         return f"(globalThis.sparsemark ??= {{}})[{json.dumps(name)}] = {told};\n"
 
 
-Page = tuple[str, dict[str, Any] | Data]
+Page = tuple[str, dict[str, Any] | Data | Path]
 
 REPORTS: dict[str, "Report"] = {}
 
@@ -102,6 +103,10 @@ class View:
     @cached_property
     def studies(self) -> list[Study]:
         return studies(self.recorded)
+
+    @cached_property
+    def states(self) -> list[State]:
+        return states(self.recorded)
 
     @cached_property
     def agreements(self) -> list[Agreement]:
@@ -182,13 +187,19 @@ def render(view: View, out: Path) -> Path:
     for one in REPORTS.values():
         template = environment(one.template.parent, len(view.frame) > 0).get_template(one.template.name)
         for page, shown in one.pages(view):
-            file = out / f"{page}.{'js' if isinstance(shown, Data) else 'html'}"
+            file = out / f"{page}.{'html' if isinstance(shown, dict) else 'js'}"
             if file in made:
                 raise ValueError(f"two reports write {file.name}; rename one of the pages")
-            text = shown.script(page) if isinstance(shown, Data) else template.render(shown)
-            file.write_text(text, encoding="utf-8")
+            file.write_text(written(page, shown, template), encoding="utf-8")
             made.add(file)
     return out / "index.html"
+
+
+def written(page: str, shown: dict[str, Any] | Data | Path, template: Template) -> str:
+    """The text of one page, or of one script."""
+    if isinstance(shown, Path):
+        return shown.read_text(encoding="utf-8")
+    return shown.script(page) if isinstance(shown, Data) else template.render(shown)
 
 
 def page_of(kind: str, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
+import pandas as pd
 import pytest
 from lines import grid, line, write
 from msgspec.structs import replace
@@ -328,13 +329,17 @@ def test_what_is_shown_can_be_copied(browser, site: Path, kind: str, begins: str
 def test_what_is_shown_can_be_downloaded(browser, site: Path, tmp_path: Path) -> None:
     where = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
-    at_table(browser, site, "#kernel=spmm_csr_mine&status=ok")
+    at_table(browser, site, "#kernel=spmm_csr_mine&columns=kernel,sizes,median,speed_up,joules")
     number = count_of(browser)
-    browser.find_element("css selector", "[data-does=json]").click()
-    file = tmp_path / "sparsemark.json"
-    wait(file.is_file)
-    told = json.loads(file.read_text())
-    assert len(told) == number and {"kernel", "median", "low", "speed_up_high"} <= set(told[0])
+    read = {"json": pd.read_json, "parquet": pd.read_parquet}
+    for kind in read:
+        browser.find_element("css selector", f"[data-does={kind}]").click()
+    files = {kind: tmp_path / f"sparsemark.{kind}" for kind in read}
+    wait(lambda: all(file.is_file() for file in files.values()))
+    told = {kind: read[kind](file) for kind, file in files.items()}
+    pd.testing.assert_frame_equal(told["json"], told["parquet"], check_dtype=False)
+    assert len(told["parquet"]) == number and set(told["parquet"]["kernel"]) == {"spmm_csr_mine"}
+    assert {"median", "low", "high", "speed_up_high"} <= set(told["parquet"])
 
 
 def test_the_table_is_used_by_keys_alone(browser, site: Path) -> None:

@@ -11,9 +11,11 @@ from lines import STARTED, line, write
 from msgspec.structs import replace
 from submissions import ABOUT, GPU, KEY, NOW, good, run, with_line
 
+from suite import report
 from suite.cli import main
 from suite.cpu.device import Cpu
-from suite.reading.state import is_old, states
+from suite.reading.about import is_old
+from suite.reading.state import states
 from suite.record import Ceilings, Line, Recorded, Result, Run, encode, read
 from suite.registry import PLUGINS, load_plugin, origin
 from suite.submitting.check import Checked, check
@@ -239,6 +241,16 @@ def test_after_a_year_a_line_is_old(tmp_path: Path) -> None:
     assert is_old(STARTED, date(2027, 1, 4)) and not is_old(STARTED, date(2027, 1, 2))
     one = recorded(tmp_path, "a.jsonl", 1)
     assert [states([one], date(year, 6, 1))[0].old for year in (2026, 2027)] == [False, True]
+
+
+def test_pages_say_which_lines_are_old(tmp_path: Path) -> None:
+    says = dict.fromkeys(("index.html", "device-*", "case-*"), "more than a year ago")
+    says["table-*"] = "reported, old"
+    for started, old in (("2020-01-02", True), (f"{date.today()}", False)):
+        lines = [replace(one, started=f"{started}T00:00:00+00:00") for one in good(1)]
+        site = report.write([write(tmp_path / f"{started}.jsonl", *lines)], tmp_path / started).parent
+        for kind, words in says.items():
+            assert any(words in page.read_text() for page in site.glob(kind)) == old, kind
 
 
 def test_a_plug_in_states_its_licence_and_how_to_get_it(

@@ -3,14 +3,18 @@
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
 from suite.case import REGIMES, TOKENLESS
+from suite.inputs import is_recording
 from suite.pattern import Pattern, parse
 from suite.record import Result, Run
 from suite.registry import Unusable
 from suite.sources import argument
+
+YEAR = timedelta(days=365)
 
 NOTEBOOK = "notebook"  # the workload of lines from a notebook, which no command can name
 
@@ -35,6 +39,11 @@ def identity(line: Result) -> dict[str, Any]:
         "sparsity": line.sparsity if line.sparsity is not None else promised(pattern, m, k),
         "regime": line.phase or (next(name for most, name in REGIMES if n <= most) if n else TOKENLESS),
     }
+
+
+def is_old(started: str, today: date | None = None) -> bool:
+    """Whether what began then began more than a year ago."""
+    return started[:10] < ((today or date.today()) - YEAR).isoformat()
 
 
 def sizes_of(sizes: Mapping[str, int]) -> str:
@@ -77,6 +86,13 @@ def command(line: Result, run: Run | None) -> str:
     words += ["--case", line.case, "--kernels", line.entry]
     if line.pattern == "given":
         words += ["--matrix", argument(line.data)]
+    if is_recording(line.data):
+        words += [
+            word
+            for name in ("model", "corpus")
+            if options.get(name)
+            for word in (f"--{name}", str(options[name]))
+        ]
     if options.get("extent", "default") != "default":
         words += ["--extent", str(options["extent"])]
     if line.cache != "cold":

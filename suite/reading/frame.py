@@ -24,7 +24,7 @@ COLUMNS = {
     "as recorded": AS_RECORDED,
     "words": """
 sizes family line regime outcome note best_dense break_even_note energy_note throttle disturbed command""",
-    "flags": "best one_sample above_bound",
+    "flags": "best old one_sample above_bound",
     "numbers": """
 m k n sparsity visits median low high best_dense_median speed_up speed_up_low speed_up_high nominal realised
 flops moved bound roofline setup break_even break_even_low break_even_high joules joules_net joules_per_flop

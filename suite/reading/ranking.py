@@ -8,7 +8,7 @@ failed     wrong, broken, timeout or memory, in any visit: the case counts as tw
            what the other visits reached if that is worse
 refused    costs nothing, but does not cover the case. A rank needs 80 % of them
 rank       one more than the kernels whose whole interval lies above this one's. The others are ties
-left out   lines of --set, --case and --matrix, and older versions of a case set: nobody picks his cases
+left out   lines of --set, --case, --matrix and --model, and older versions of a case set: nobody picks his cases
 """
 
 import math
@@ -57,6 +57,7 @@ class Place:
     rank: int | None = None
     tied: bool = False
     why: str = ""
+    old: bool = False  # every line of it is
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -123,7 +124,7 @@ def is_whole(found: Line) -> bool:
     _, run, line = found
     if (pattern := pattern_of(line.pattern)) and pattern.at_run_time:
         return False
-    picked = run is None or any(run.options.get(one) for one in ("set", "case", "race"))
+    picked = run is None or any(run.options.get(one) for one in ("set", "case", "race", "model"))
     return not picked and line.pattern != "given" and line.workload in (run.workloads if run else ())
 
 
@@ -173,6 +174,7 @@ def place(kernel: str, pairs: Sequence[tuple[Row, Row]], cases: int) -> Place:
         worst=min(worst, key=lambda one: one.speed_up, default=None),
         coverage=coverage,
         why=why,
+        old=all(row.old for row, _ in pairs),
     )
 
 

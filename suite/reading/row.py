@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from suite.device import Ceiling
-from suite.reading.about import command, identity
+from suite.reading.about import command, identity, is_old
 from suite.reading.bound import limit_in, moved
 from suite.reading.statistics import Estimate, choosing, estimate, paired, reporting
 from suite.record import Result, Run
@@ -80,6 +80,10 @@ class Row:
         return "; ".join(dict.fromkeys(notes)) or self.first.note
 
     @property
+    def old(self) -> bool:
+        return all(is_old(line.started) for line in self.lines.values())
+
+    @property
     def joules(self) -> float | None:
         """Of one call: the counter's where there is one, else integrated power."""
         found = [
@@ -112,6 +116,7 @@ def tell(row: Row, best: Mapping[bool, Row | None], ceiling: Ceiling | None) -> 
     made = identity(line) | {
         "outcome": row.outcome,
         "note": row.note,
+        "old": row.old,
         "visits": len(row.times),
         "one_sample": any(len(line.seconds) == 1 for line in row.timed.values()),
         "best": row is best[line.dense],

@@ -13,17 +13,17 @@ not prove that two people measured.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
+from suite.reading.about import is_old
 from suite.reading.agreement import SAME, overlapping
 from suite.reading.frame import Rows, tidy
 from suite.record import Recorded
 
 LIST = "OURS"
 LEAST, MOST_OFTEN = 10, 0.8  # rows that both have, and the share of them that must agree
-YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ def states(recorded: Sequence[Recorded], today: date | None = None) -> list[Stat
         name, why = told(one, recorded, frames)
         made.append(State(name, why, old=one.run is not None and is_old(one.run.started, today)))
     return made
-
-
-def is_old(started: str, today: date | None = None) -> bool:
-    """Whether what began then began more than a year ago."""
-    return started[:10] < ((today or date.today()) - YEAR).isoformat()
 
 
 def told(
