@@ -112,6 +112,7 @@ def row(curve, tolerated, columns, controls):
         "method": curve.method,
         "control": curve.control,
         "tolerates": told(tolerated, curve),
+        "sure": curve.kept.sure,
         "knee": curve.knee,
         "values": [points[pattern].value if pattern in points else None for pattern in columns],
         "beats": f"at {sum(one is True for one in beats)} of {len(beats)}" if beats else "",

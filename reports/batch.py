@@ -2,7 +2,7 @@
 
 from suite.reading import batch_figures as figures
 from suite.reading.answers import called
-from suite.reading.batch import batches, titles, unions
+from suite.reading.batch import batches, checked, titles, unions
 from suite.reading.tokens import SHARED
 from suite.reading.turning import measured, turning
 from suite.report import report
@@ -11,7 +11,7 @@ from suite.report import report
 @report
 def batch(view):
     """Up to how many tokens a call do sparse activations pay, and how many neurons do these use together?"""
-    rows = batches(view.frame, view.rows)
+    rows = batches(*view.drawn)
     if rows.empty:
         return
     found = unions(rows)
@@ -24,13 +24,14 @@ def batch(view):
         for number, ((op, shape), same) in enumerate(found.groupby(["op", "shape"], sort=False))
         if (same["n"] > 1).any()
     ]
-    yield "batch", {"sections": sections, "unions": together, "devices": rows["device"].nunique()}
+    yield "batch", {"sections": sections, "unions": together}
 
 
 def section(number, about, rows):
-    """A layer: until when each kernel pays on each pattern, a figure for each, and the numbers."""
+    """A layer: until when each kernel and each method pays, a figure for each pattern, and the numbers."""
     sparse = rows[~rows["dense"]]
-    kernels = list(dict.fromkeys(sparse["kernel"]))
+    given, chosen = sparse[~sparse["chosen"]], sparse[sparse["chosen"]]
+    kernels, methods = (list(dict.fromkeys(one["kernel"])) for one in (given, chosen))
     masked = set(sparse[sparse["execution"] != "sparse"]["kernel"])
     tokens = sorted({int(n) for n in rows["n"]})
     named = titles(rows)
@@ -40,17 +41,36 @@ def section(number, about, rows):
         "title": title(about),
         "tokens": tokens,
         "kernels": [{"name": name, "masked": name in masked} for name in kernels],
-        "panels": [
-            panel(f"s{number}-{at}", named[pattern], same, kernels)
-            for at, (pattern, same) in enumerate(sorted(sparse.groupby("pattern"), key=order))
+        "panels": panels(f"s{number}-", given, kernels, named),
+        "choices": panels(f"s{number}-c", chosen, methods, named),
+        "methods": [
+            {"name": name, "selector": same["selector"].iloc[0], "control": same["control"].iloc[0]}
+            for name, same in zip(methods, of(chosen, methods), strict=True)
+        ],
+        "checks": [
+            {
+                "selector": row.selector,
+                "title": named[row.pattern, row.data],
+                "every": row.every,
+                "alone": row.speed_up,
+                "gain": row.gain,
+                "density": share(row.density),
+            }
+            for row in checked(rows).sort_values(["pattern", "data", "gain"], ascending=False).itertuples()
         ],
     }
+
+
+def panels(id, rows, kernels, named):
+    """One for each pattern, and what data it is on."""
+    found = sorted(rows.groupby(["pattern", "data"]), key=order)
+    return [panel(f"{id}{at}", named[about], same, kernels) for at, (about, same) in enumerate(found)]
 
 
 def order(pattern):
     """Kinds of patterns together, and of each the least sparse first."""
     _, rows = pattern
-    return rows["line"].iloc[0], rows["sparsity"].fillna(0).mean()
+    return rows["line"].iloc[0], rows["data"].iloc[0], rows["sparsity"].fillna(0).mean()
 
 
 def title(about):
@@ -62,6 +82,7 @@ def panel(id, name, rows, kernels):
     """A pattern: up to which batch it pays, and each kernel's speed-up."""
     tokens = sorted({int(n) for n in rows["n"]})
     able = rows[rows["speed_up"].notna()]
+    read = rows[~rows["chosen"]]  # what is chosen, each method reads its own of
     return {
         "id": id,
         "title": name,
@@ -71,11 +92,11 @@ def panel(id, name, rows, kernels):
             for same in (rows[rows["best"]], *of(rows, kernels))
         ],
         "figure": figures.speed_up(
-            rows, "n", "tokens a call", {one: at for at, one in enumerate(kernels)}, "token", read=rows
+            rows, "n", "tokens a call", {one: at for at, one in enumerate(kernels)}, "token", read=read
         )
         if able["n"].nunique() > 1
         else None,
-        "live": [share(rows[rows["n"] == n]["live"].mean()) for n in tokens],
+        "live": [share(read[read["n"] == n]["live"].mean()) for n in tokens],
         "kernels": [
             {"name": one, "at": [at.get(n) for n in tokens]}
             for one, same in zip(kernels, of(rows, kernels), strict=True)
@@ -98,13 +119,14 @@ def union(id, op, shape, rows):
         "figure": figures.union(rows) if rows["n"].nunique() > 1 else None,
         "rows": [
             {
-                "pattern": named[row.pattern],
+                "pattern": named[row.pattern, row.data],
+                "method": row.line if row.chosen else None,
                 "n": f"{row.n:.0f}",
                 "live": share(row.live),
                 "law": share(row.law),
                 "over": row.live / row.law if row.law else None,
             }
-            for row in rows.sort_values(["line", "sparsity", "n"], kind="stable").itertuples()
+            for row in rows.sort_values(["chosen", "line", "asked", "n"], kind="stable").itertuples()
         ],
     }
 

@@ -1,7 +1,8 @@
-"""isoflop: does a larger sparse model beat a smaller dense one, at equal FLOPs, bytes and training?"""
+"""isoflop: does a larger sparse model beat a smaller dense one, at equal FLOPs, bytes, training and time?"""
 
 from suite.reading import score_figures
-from suite.reading.iso import COSTS, duels, is_dense, share, trained
+from suite.reading.iso import COSTS, duels, is_dense, penalties, share, trained
+from suite.reading.scaling import fitted
 from suite.reading.scores import named
 from suite.report import page_of, report
 
@@ -10,41 +11,47 @@ LEAD = 8  # methods a figure can tell apart
 
 @report
 def isoflop(view):
-    """At equal FLOPs, equal bytes or equal training: larger and sparse, or smaller and dense?"""
-    sections = [section(number, study, view.studies) for number, study in enumerate(view.studies)]
+    """At equal FLOPs, bytes or training, in no more time: larger and sparse, or smaller and dense?"""
+    sections = [section(number, study, view) for number, study in enumerate(view.studies)]
     if found := [one for one in sections if one]:
         yield "isoflop", {"sections": found}
 
 
-def section(number, study, among):
+def section(number, study, view):
     """One task: for each cost a figure, and a table of duels."""
     curves = [one for one in trained(study) if one.line == "unstructured"]
     if not any(is_dense(one) for one in curves) or not study.dense:
         return None
-    lead = leaders(curves)
+    lead, here = leaders(curves), view.measured.get(study.device)
+    costs = [part(f"t{number}-{cost}", study, cost, curves, lead, here) for cost in COSTS]
     return {
         "id": f"t{number}",
         "name": study.task,
-        "page": page_of("accuracy", named(study, among)),
+        "page": page_of("accuracy", named(study, view.studies)),
         "toy": study.any.toy,
         "metric": study.metric,
         "seeds": study.seeds,
-        "costs": [part(f"t{number}-{cost}", study, cost, curves, lead) for cost in COSTS],
+        "costs": [one for one in costs if one],
+        "unknown": [COSTS[name].says for name, one in zip(COSTS, costs, strict=True) if not one],
+        "penalties": penalties(study, here),
+        "laws": fitted(study),
     }
 
 
-def part(id, study, cost, curves, lead):
-    """One kind of cost."""
-    says, _ = COSTS[cost]
-    found = duels(study, cost)
+def part(id, study, cost, curves, lead, here):
+    """One kind of cost; None where it is not known of any model."""
+    if not any(share(point, cost, study, here) for one in curves for point in one.points):
+        return None
+    says, found = COSTS[cost].says, duels(study, cost, here)
     return {
         "id": id,
         "title": says,
+        "equal": f"Equal {says}" if COSTS[cost].near else f"No more {says}",
         "figure": score_figures.against_cost(
             curves,
             study.dense_value,
             study.metric,
-            lambda point: share(point, cost, study.dense),
+            lambda point: share(point, cost, study, here),
             f"{says}, over those of the dense model",
             lead,
         ),

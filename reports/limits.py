@@ -14,7 +14,8 @@ SHARED = ["device", "op", "dtype", "cache", "threads"]
 @report
 def limits(view):
     """How close does each kernel come to what the machine allows, and what holds it back?"""
-    bounded = view.limits.dropna(subset=["bound", "sparsity"])
+    told = view.limits[view.limits["device"].isin(view.latest)]
+    bounded = told.dropna(subset=["bound", "sparsity"])
     if bounded.empty:
         return
     sections = [
@@ -23,7 +24,11 @@ def limits(view):
     ]
     yield (
         "limits",
-        {"machines": machines(view, bounded), "sections": sections, "unbounded": unbounded(view.limits)},
+        {
+            "machines": machines(view, bounded),
+            "sections": sections,
+            "unbounded": unbounded(told),
+        },
     )
 
 

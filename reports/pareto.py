@@ -1,7 +1,7 @@
 """pareto: accuracy against the speed-up that is real: studied models, and kernels timed on their layers."""
 
 from suite.reading import score_figures
-from suite.reading.joined import Times, front
+from suite.reading.joined import front, whole_of
 from suite.reading.scores import named
 from suite.report import page_of, report
 
@@ -19,7 +19,7 @@ def pareto(view):
 
 def section(number, study, view):
     """One task: every model whose layers were all timed."""
-    points = list(joined(study, Times(view.frame, study.device))) if len(view.frame) else []
+    points = list(joined(study, view.measured.get(study.device)))
     higher = study.any.better == "higher"
     best = front([(one["gain"], one["value"].middle * (1 if higher else -1)) for one in points])
     for one, on_it in zip(points, best, strict=True):
@@ -33,29 +33,38 @@ def section(number, study, view):
         "dense": study.dense_value,
         "batch": points[0]["joined"].batch if points else None,
         "points": sorted(points, key=lambda one: (not one["front"], -one["gain"])),
+        "unmetered": unmetered(points),
         "faster": sum(one["gain"] > 1 for one in points),
         "figure": score_figures.front(points, study.dense_value, study.metric) if points else None,
     }
 
 
-def joined(study, times):
+def unmetered(points):
+    """Why models have no joules beside them, each reason once."""
+    return list(dict.fromkeys(one["joined"].unmetered for one in points if one["joined"].unmetered))
+
+
+def joined(study, measured):
     """Each point of each curve with what its layers take: those of the first seed stand for all."""
-    for curve in study.curves:
+    for curve in study.curves if measured else ():
         for point in curve.points:
             score = next(iter(point.scores.values()))
-            if not score.layers or score.execution == "dense":
+            whole = whole_of(study, score)
+            if not score.layers or whole is None:
                 continue
-            batches = times.batches(score)
-            found = times.of(score, batches[-1]) if batches else None
+            batches = measured.batches(score, whole)
+            found = measured.of(score, batches[-1], whole) if batches else None
             if found:
                 yield {
                     "method": curve.method,
                     "control": curve.control,
+                    "dense": score.execution == "dense",
                     "training": TRAINED[curve.training],
                     "pattern": point.pattern,
                     "sparsity": point.sparsity,
                     "value": point.value,
                     "loss": point.loss,
                     "joined": found,
-                    "gain": found.speed_up,
+                    "gain": found.seconds.ratio,
+                    "efficiency": None if score.transform else found.seconds.ratio * (1 - point.sparsity),
                 }

@@ -4,24 +4,25 @@ import pandas as pd
 
 from suite.reading import batch_figures as figures
 from suite.reading.answers import called
-from suite.reading.routing import ASKED, as_dense, routed
+from suite.reading.routing import ASKED, alone, as_dense, routed
 from suite.reading.turning import measured, number, turning
 from suite.report import report
 
 EQUAL = "dense of as many FLOPs"
+ONE = "one expert alone, a dense layer"
 
 
 @report
 def routing(view):
     """What do uneven routes cost, and which kernel of a mixture of experts bears them?"""
-    rows = routed(view.frame, view.rows)
+    rows = routed(*view.drawn)
     if rows.empty:
         return
     sections = [
         section(at, dict(zip(ASKED, about, strict=True)), same, rows)
         for at, (about, same) in enumerate(rows.groupby(ASKED, sort=False))
     ]
-    yield "routing", {"sections": sections, "devices": rows["device"].nunique()}
+    yield "routing", {"sections": sections}
 
 
 def section(at, about, rows, table):
@@ -34,7 +35,7 @@ def section(at, about, rows, table):
         for place, (n, same) in enumerate(rows.groupby("n", sort=True))
     ]
     tokens = [one["n"] for one in panels]
-    growing = growth(f"s{at}-tokens", rows, as_dense(table, rows), numbers)
+    growing = growth(f"s{at}-tokens", rows, as_dense(table, rows), alone(table, rows), numbers)
     drawn = {
         "speed-up against imbalance": any(one["figure"] for one in panels),
         "time against tokens": growing is not None,
@@ -91,6 +92,8 @@ def trace(rows):
         "name": row["trace"],
         "imbalance": number(row["imbalance"]),
         "cv": row["cv"],
+        "entropy": row["entropy"],
+        "dropped": row["dropped"],
         "touched": row["touched"],
         "uniform": row["uniform"],
         "best": best["kernel"].iloc[0] if len(best) else None,
@@ -98,23 +101,32 @@ def trace(rows):
     }
 
 
-def growth(id, rows, equal, numbers):
-    """Time against tokens on the trace that was measured at most of their numbers; None of one number."""
+def growth(id, rows, equal, one, numbers):
+    """Time against tokens on the trace that was measured at most of their numbers; None of one number.
+
+    equal, one: rows of dense layers of as many FLOPs, and of one expert.
+    """
     counts = rows.groupby("trace", sort=False)["n"].nunique()
     name = counts.idxmax()
     if counts[name] < 2:
         return None
     same = rows[rows["trace"] == name]
     dense = same[same["dense"] & same["best"]].assign(kernel=figures.DENSE)
-    beside = equal[equal["n"].isin(set(same["n"]))].assign(kernel=EQUAL)
-    if rows["asked"].iloc[0] == rows["experts"].iloc[0]:
-        beside = beside.iloc[:0]  # this is that layer
-    drawn = pd.concat([same[~same["dense"]], dense, beside])
+    asked, experts = rows[["asked", "experts"]].iloc[0]
+    beside = [
+        layer[layer["n"].isin(set(same["n"]))].assign(kernel=name)
+        for layer, name, is_this in ((equal, EQUAL, asked == experts), (one, ONE, 1 in (experts, asked)))
+        if not is_this
+    ]
+    drawn = pd.concat([same[~same["dense"]], dense, *beside])
     tokens = sorted({int(n) for n in drawn["n"]})
+    quickest = same.groupby("n")["median"].min().to_dict()
+    slower = {int(row.n): quickest[row.n] / row.median for row in drawn[drawn["kernel"] == ONE].itertuples()}
     return {
         "id": id,
         "trace": name,
         "tokens": tokens,
+        "slower": [slower.get(n) for n in tokens] if slower else [],
         "figure": figures.times(drawn, "n", "tokens a call", numbers, "token"),
         "rows": [
             {"name": kernel, "at": [at.get(n) for n in tokens]}

@@ -3,26 +3,29 @@
 from suite.inputs import INPUTS
 from suite.reading import figures
 from suite.reading.answers import called
-from suite.reading.selected import FASTER, selected, shortest
+from suite.reading.batch import OPS as ACTIVATIONS
+from suite.reading.frame import tidy
+from suite.reading.selected import FASTER, afforded, asked, selected, shortest
 from suite.reading.units import percent
 from suite.report import report
 
 SHARED = ["device", "op", "dtype", "cache", "threads", "data", "sizes"]
 LENGTHS = ["device", "op", "dtype", "cache", "threads", "data", "kernel", "sparsity"]
 LEAD = 8  # selectors a figure can tell apart
+ERRORS = (0.05, 0.1, 0.2, 0.4)  # that may be affordable
 
 
 @report
 def selection(view):
     """Which selector keeps more than luck, and is faster than dense with its choosing inside the clock?"""
-    rows = quickest(selected(view.frame, view.rows))
+    rows = quickest(selected(*view.drawn, tidy(view.recorded, "layer")))
     if rows.empty:
         return
     sections = [
         section(number, dict(zip(SHARED, about, strict=True)), same)
         for number, (about, same) in enumerate(rows.groupby(SHARED, sort=False))
     ]
-    yield "selection", {"sections": sections, "lengths": lengths(rows), "devices": rows["device"].nunique()}
+    yield "selection", {"sections": sections, "lengths": lengths(rows)}
 
 
 def quickest(rows):
@@ -49,16 +52,42 @@ def section(number, about, rows):
                 "sparsity": percent(sparsity),
                 "dense": same["best_dense"].iloc[0],
                 "dense_median": same["best_dense_median"].iloc[0],
+                "layer": layer(same),
+                "language": same["perplexity"].notna().any(),
+                "far": same["near"].notna().any(),
                 "rows": list(same.sort_values("speed_up", ascending=False).itertuples()),
             }
-            for sparsity, same in rows.groupby(rows["case"].map(budget(rows)), sort=True)
+            for sparsity, same in rows.groupby([asked(row) for row in rows.itertuples()], sort=True)
         ],
+        "units": "activations" if about["op"] in ACTIVATIONS else "blocks",
+        "errors": [percent(one) for one in ERRORS],
+        "afforded": errors(rows) if rows["pattern"].nunique() > 1 else [],
     }
 
 
-def budget(rows):
-    """The sparsity that each case asks for: selectors meet it to a block."""
-    return {row.case: float(row.pattern.partition("@")[2]) for row in rows.itertuples()}
+def layer(rows):
+    """Of the best dense layer its time, the op's share, and the speed-up were the op free. None: not seen."""
+    seen = rows.dropna(subset=["layer_share"])
+    if seen.empty:
+        return None
+    share = min(1.0, seen["layer_share"].iloc[0])
+    most = 1 / (1 - share) if share < 1 else None
+    return {"median": seen["layer_dense"].iloc[0], "share": share, "most": most}
+
+
+def errors(rows):
+    """How much each selector may leave out at every error, the frugal first."""
+    found = [
+        {
+            "selector": name,
+            "control": same["control"].iloc[0],
+            "most": percent(max(asked(row) for row in same.itertuples())),
+            "at": [afforded(same, one) for one in ERRORS],
+        }
+        for name, same in rows.groupby("selector", sort=False)
+        if same["error"].notna().any()
+    ]
+    return sorted(found, key=lambda one: [-1 if at is None else -at for at in one["at"]])
 
 
 def leaders(methods):
@@ -73,7 +102,8 @@ def leaders(methods):
 
 
 def lengths(rows):
-    """From which length on each pays, where several were measured."""
+    """From which length of a context on each pays, where several were measured."""
+    rows = rows[~rows["op"].isin(ACTIVATIONS)]
     keys = [*LENGTHS[:-1], rows["pattern"]]
     return [
         {

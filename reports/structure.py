@@ -11,10 +11,10 @@ def structure(view):
     """How does the realised speed-up go with the structure of the matrix?"""
     sections = [
         section(number, dict(zip(SHARED, about, strict=True)), found)
-        for number, (about, found) in enumerate(varied(view.frame))
+        for number, (about, found) in enumerate(varied(view.drawn[0]))
     ]
     if sections:
-        yield "structure", {"sections": sections, "devices": view.frame["device"].nunique()}
+        yield "structure", {"sections": sections}
 
 
 def section(number, about, found):

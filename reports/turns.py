@@ -9,7 +9,7 @@ from suite.report import report
 @report
 def turns(view):
     """Which methods still answer when a context is asked a second time?"""
-    sections = [section(number, one) for number, one in enumerate(asked(view.frame, view.rows))]
+    sections = [section(number, one) for number, one in enumerate(asked(*view.drawn))]
     if sections:
         yield "turns", {"sections": sections, "miscount": MISCOUNT}
 

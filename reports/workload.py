@@ -27,7 +27,7 @@ def workload(view):
             {
                 "name": name,
                 "sections": [
-                    section(number, about, list(same), ceilings)
+                    section(number, about, list(same), ceilings, about[0] in view.latest)
                     for number, (about, same) in enumerate(groupby(sorted(found, key=shared), key=shared))
                 ],
                 "devices": rows["device"].nunique(),
@@ -69,10 +69,10 @@ def failures(rows):
     ]
 
 
-def section(number, about, found, ceilings):
+def section(number, about, found, ceilings, drawn):
     """What shares device, op, dtype, cache and pattern: sizes side by side."""
     device, op, _, dtype, cache, line = about
-    answered = [one for one in found if one.points]
+    answered = [one for one in found if one.points and drawn]
     curves = [
         {
             "id": f"s{number}-{at}",

@@ -26,6 +26,11 @@ REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
 TOKENLESS = "any size"  # the regime of work that has no tokens
 
 
+def regime_of(n: int) -> str:
+    """What a number of tokens a call is called."""
+    return next(name for most, name in REGIMES if n <= most)
+
+
 @dataclass(frozen=True)
 class Case:
     """Op, sizes, pattern, dtype, seed and, unless the operands are drawn, the data they come from."""
@@ -67,7 +72,7 @@ class Case:
         """How many tokens (any op's size n) a call has: decode 1-16, small batch 17-256, prefill above."""
         if "n" not in self.extent:
             return TOKENLESS
-        return next(name for most, name in REGIMES if self["n"] <= most)
+        return regime_of(self["n"])
 
     def with_sizes(self, **sizes: int) -> "Case":
         """The same case at other sizes."""

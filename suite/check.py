@@ -29,7 +29,7 @@ class Question:
     """Operands of a case, and what a kernel must answer: float64, with the error rounding explains.
 
     An answer may have several parts; expected and allowed are then tuples. Whole numbers allow no error.
-    select: what chose the first operand from the live ones, where that is done at run time.
+    select: what chose an operand from the live ones, where that is done at run time.
     """
 
     case: Case
@@ -62,14 +62,15 @@ class Question:
     def twin(self) -> "Question":
         """The same fixed operands with other live ones: an answer kept from before is wrong here.
 
-        Where something is chosen, the first live operand is negated: other things are then worth choosing. Of
-        that answer some rows are asked for: one that is kept from before is wrong in all of them.
+        Where something is chosen, other things are then worth choosing. Of that answer some rows are
+        asked for: one that is kept from before is wrong in all of them.
         """
         op = OPS[self.case.op]
         if self.select is None:
             return Question(self.case, *op.twin(self.operands, self.expected, self.allowed))
         first = op.live[0]
-        turned = tuple(-one if at == first else one for at, one in enumerate(self.operands))
+        negated = (-one if at == first else one for at, one in enumerate(self.operands))
+        turned = op.turned(self.operands) if op.turned else tuple(negated)
         return over(self.case, turned, self.select, every=SAMPLED)
 
 
@@ -82,14 +83,19 @@ def question(case: Case, operands: Operands) -> Question:
 
 def over(case: Case, operands: Operands, select: "Select", every: int = 1) -> Question:
     """The answer over what is chosen of these operands; of one row in so many, the others may be anything."""
-    found = select(*(operands[at] for at in OPS[case.op].live))
+    op = OPS[case.op]
+
+    def over_it(found: Any) -> Operands:
+        return *operands[: op.chosen], found, *operands[op.chosen + 1 :]
+
+    found = select(*(operands[at] for at in op.live))
     if every == 1:
-        return replace(question(case, (found, *operands[1:])), select=select)
+        return replace(question(case, over_it(found)), select=select)
     fewer, stays = found.thinned(every)
-    asked = question(case, (fewer, *operands[1:]))
+    asked = question(case, over_it(fewer))
     allowed = asked.allowed.clone()
     allowed.view(len(stays), -1)[~stays.cpu()] = torch.inf
-    return Question(case, (found, *operands[1:]), asked.expected, allowed, select)
+    return Question(case, over_it(found), asked.expected, allowed, select)
 
 
 def check(answer: Any, question: Question) -> float:

@@ -39,6 +39,7 @@ class WorkJob(Job):
     effort: dict[str, float] = {}
     plugins: list[str] = []
     matrices: dict[str, str] = {}  # data id -> path
+    recordings: dict[str, str] = {}  # likewise
 
 
 class Event(msgspec.Struct, omit_defaults=True):
@@ -80,6 +81,10 @@ def work(job: WorkJob, tell) -> None:
     discover([Path(plugin) for plugin in job.plugins], folders=("kernels", "workloads"))
     there = entries()
     sources.use(job.matrices)
+    if job.recordings:
+        from suite import recordings
+
+        recordings.use(job.recordings)
     pulse = Pulse(Path(job.folder) / PULSE)
 
     looked = float("-inf")

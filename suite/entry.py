@@ -11,6 +11,7 @@ from suite.claims import Claims
 from suite.device import Noise
 from suite.energy import Energy
 from suite.kernel import Kernel, Prepared, Refused
+from suite.layer import Layer
 from suite.measure import Contender
 from suite.record import Outcome, four_digits
 from suite.registry import Unusable
@@ -38,6 +39,8 @@ class Entry:
     energy: Energy | None = None
     energy_note: str = ""
     chosen: dict[str, Any] = field(default_factory=dict)  # what its line states of what it chose
+    inside: "Entry | None" = None  # of one at work in a layer: the kernel by itself
+    layer: Layer | None = None
 
     def end(self, outcome: Outcome, note: str) -> None:
         """Let go of everything it holds; what is left is a line."""

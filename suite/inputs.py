@@ -25,6 +25,11 @@ Draw = Callable[[Case, torch.Generator], tuple[Tensor, ...]]
 Judge = Callable[[Case, Any, Any], dict[str, float]]  # how good answers are, as an op's quality tells it
 
 
+def is_recording(data: str) -> bool:
+    """Whether data are the name of an input that suite.recordings makes: weights:layer:text."""
+    return data.count(":") == 2 and data.split(":")[1].isdecimal()
+
+
 @dataclass(frozen=True)
 class Input:
     """A rule by which the live operands of its ops are drawn."""

@@ -27,7 +27,13 @@ class Journal:
         self._writer = Writer(file)
 
     def add(self, line: Any_Line) -> None:
-        """A line, on disk before this returns."""
+        """A line, on disk before this returns.
+
+        One that is there already stays: what was seen in a layer is measured again if the line of its kernel
+        was lost.
+        """
+        if isinstance(line, Result) and line.key in self._done:
+            return
         self._writer.write(line)
         self._remember(line)
 
@@ -36,7 +42,7 @@ class Journal:
         self._strikes[kernel] += 1
 
     def is_due(self, key: tuple) -> bool:
-        """Whether this (case, kernel, hash, cache, threads, visit) is to be measured."""
+        """Whether this (case, kernel, hash, cache, threads, visit, scope) is to be measured."""
         case, kernel, *_ = key
         return key not in self._done and (case, kernel) not in self._failed
 
@@ -52,7 +58,7 @@ class Journal:
             return
         self.results.append(line)
         self._done.add(line.key)
-        if line.outcome != "ok":
+        if line.outcome != "ok" and line.scope == "kernel":
             self._failed.add((line.case, line.entry))
 
 

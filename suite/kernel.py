@@ -43,6 +43,7 @@ SHARED = (  # layouts, and what kernels and selectors are made of
     "suite.kernels",
     "suite.cuda",
     "suite.selection",
+    "suite.activations",
 )
 
 

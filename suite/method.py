@@ -3,7 +3,7 @@
     criterion   layer -> scores[m, k]                      what is worth keeping
     allocator   layers, scores, sparsity -> {name: sparsity}   how much of each layer
     refiner     layer, mask, pattern -> mask, weight       what is mended once a mask stands
-    trainer     sparsifier -> None                             how weights and masks change by training
+    trainer     sparsifier -> None                             what is done to the whole, mostly by training
     transform   problem, pattern -> model                  which model is made sparse, if not the task's
 
 A method's name is its parts in this order: `magnitude-global`, `wanda-uniform-dsnot`,
@@ -33,7 +33,9 @@ class Part:
     start: from which model a trainer or a transform goes on, the trained dense one or a fresh one.
     training: what it trains. Methods that train nothing, masks only, or weights rank apart.
     control: it knows nothing: what others must beat.
+    extents: of studies that have it by default.
     iso: what it holds equal to the dense model's, such as "infer_flops".
+    stored: bytes of a layer of a pattern and mask, where it keeps other numbers than the model's.
     tuning_runs: how many settings were tried before it got its constants.
     """
 
@@ -47,7 +49,9 @@ class Part:
     start: Start = "dense"
     training: Training = "none"
     control: bool = False
+    extents: tuple[str, ...] = ("smoke", "default", "full")
     iso: str | None = None
+    stored: Callable[..., int] | None = None
     tuning_runs: int = 0
     ids: tuple[str, ...] = ()
 
@@ -120,6 +124,10 @@ class Method:
         """Whether it is meant for the task of this name."""
         return all(not part.tasks or task in part.tasks for part in self.parts.values())
 
+    def belongs(self, extent: str) -> bool:
+        """Whether a study of this extent has it by default."""
+        return all(extent in part.extents for part in self.parts.values())
+
     @property
     def prunes(self) -> bool:
         """Whether it leaves anything out; a dense model of another size does not."""
@@ -150,7 +158,7 @@ def named(name: str) -> Method:
 def methods() -> Iterator[Method]:
     """All that are run by default: dense, each criterion with each allocator, and what comes after them.
 
-    A transform that comes after nothing is a method by itself.
+    A transform, or a trainer of the dense model, that comes after nothing is a method by itself.
     """
     yield DENSE
     of = {kind: [part for part in PARTS.values() if part.kind == kind] for kind in KINDS}
@@ -162,5 +170,5 @@ def methods() -> Iterator[Method]:
         for part in of[kind]:
             for before in part.after:
                 yield named(f"{before}-{part.name}")
-            if kind == "transform" and not part.after:
+            if not part.after and (kind == "transform" or (kind == "trainer" and part.start == "dense")):
                 yield named(part.name)

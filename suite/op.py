@@ -43,6 +43,12 @@ class Op:
     settle(answer, expected): an answer in the form of the expected one, where kernels may choose another.
     quality(case, chosen, whole): what leaving out costs where that is chosen at run time, by name: the
         operands and the answer in float64 of what was chosen, and of the whole. None: nothing is chosen here.
+    chosen: position of the operand in whose place a selector puts what it chose.
+    turned(operands): other live operands, of which other things are worth choosing; by default the first is
+        negated.
+    sized(*operands): the sizes of the case that operands are of, as `sizes` has them. None: they do not tell.
+    stored: positions of the operands that are sparse matrices.
+    objections(operands): why operands that somebody brings are not the op's, if only their numbers tell.
     about: what a reader calls it; empty for the product that needs no name.
     """
 
@@ -68,6 +74,11 @@ class Op:
     answers: tuple[str, ...] = ()
     settle: Callable[[Any, Any], Any] = lambda answer, expected: answer
     quality: Callable[[Case, "Answered", "Answered"], dict[str, float]] | None = None
+    chosen: int = 0
+    turned: Callable[[Operands], Operands] | None = None
+    sized: Callable[..., tuple[int, ...]] | None = None
+    stored: tuple[int, ...] = (0,)
+    objections: Callable[[Operands], list[str]] = lambda operands: []
     about: str = ""
 
 
@@ -106,8 +117,9 @@ def faults(case: Case) -> list[str]:
 
 
 def fixed(case: Case, operands: Operands) -> Operands:
-    """The operands that stay from call to call, but for the sparse one."""
-    return tuple(one for at, one in enumerate(operands) if at and at not in OPS[case.op].live)
+    """The operands that stay from call to call, but for the one that selectors put theirs in place of."""
+    op = OPS[case.op]
+    return tuple(one for at, one in enumerate(operands) if at != op.chosen and at not in op.live)
 
 
 def sparsity(case: Case) -> float:

@@ -10,10 +10,11 @@ from fnmatch import fnmatch
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from suite import sources
+from suite import recordings, sources
 from suite.case import DTYPES, Case, from_id
+from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
-from suite.op import faults, sparsity
+from suite.op import OPS, faults, sparsity
 from suite.pattern import parse
 from suite.registry import Unusable, pick
 from suite.selector import entries
@@ -21,6 +22,7 @@ from suite.workload import WORKLOADS, Workload
 
 if TYPE_CHECKING:
     from suite.device import Device
+    from suite.recordings import Asked
 
 FIRST = (0.5, 0.9, 0.7, 0.95)  # a crossover is bracketed after two points, and near after four
 
@@ -43,10 +45,13 @@ def plan(
     device: "Device | None" = None,
     axes: Mapping[str, Sequence[str]] | None = None,
     matrices: Sequence[str] = (),
+    routes: Sequence[str] = (),
     cases: Sequence[str] = (),
+    asked: "Asked | None" = None,
 ) -> list[Item]:
     """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are.
 
+    asked: a model whose recordings stand in for what cases draw; other cases are then left out.
     `kernels` are globs, with commas between them. Of kernels that the device refuses with a selector, that is
     not said for every selector: they are left out.
     """
@@ -54,9 +59,16 @@ def plan(
     if cases:
         label = chosen[0].name if workloads else ""
         named = [(label, from_id(text)) for text in cases]
+        if asked:
+            recordings.record_again(asked, [case for _, case in named])
         ordered = [(label or home(one, extent), one) for label, one in named]
     else:
-        lists = [[(one.name, case) for case in cases_of(one, extent, axes or {}, matrices)] for one in chosen]
+        lists = [
+            [(one.name, case) for case in cases_of(one, extent, axes or {}, matrices, routes)]
+            for one in chosen
+        ]
+        if asked:
+            lists = recordings.instead(lists, asked)
         lists = [coarse_to_fine(cases) for cases in lists]
         ordered = [one for row in zip_longest(*lists) for one in row if one]
     globs = kernels.split(",")
@@ -73,6 +85,10 @@ def plan(
     for _, case in ordered:
         if wrong := faults(case):
             raise Unusable(f"case {case}: {'; '.join(wrong)}.")
+        if is_recording(case.data) and case.data not in INPUTS:
+            raise Unusable(
+                f"case {case} is of a recording. Name its model with --model, its text with --corpus."
+            )
     firsts: dict[Case, str] = {}
     for name, case in ordered:
         firsts.setdefault(case, name)  # two workloads may share a case; it is measured once
@@ -101,13 +117,16 @@ def fitting(case: Case, kernels: Iterable[Kernel], device: "Device | None" = Non
 
 
 def cases_of(
-    workload: Workload, extent: str, axes: Mapping[str, Sequence[str]], matrices: Sequence[str]
+    workload: Workload,
+    extent: str,
+    axes: Mapping[str, Sequence[str]],
+    matrices: Sequence[str],
+    routes: Sequence[str] = (),
 ) -> list[Case]:
-    """A workload's cases, with axes replaced; of matrices given by file if there are any."""
-    cases: Iterable[Case] = workload.cases(extent)
-    if matrices:
-        cases = on_matrices(list(cases), matrices)
-    cases = list(cases)
+    """A workload's cases, with axes replaced; of matrices and routes given by file if there are any."""
+    cases = list(workload.cases(extent))
+    if matrices or routes:
+        cases = [*on_matrices(cases, matrices), *on_routes(cases, routes)]
     for axis, values in axes.items():
         cases = [made for case in cases for made in spread(case, axis, values)]
     return list(dict.fromkeys(cases))
@@ -116,8 +135,8 @@ def cases_of(
 def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case]:
     """Each file's matrix in every op, at every number of columns the workload has in float32.
 
-    Where the other operand is sparse too, its p columns are as many as the matrix has rows: a square matrix
-    meets itself, any other its transpose.
+    Not in an op whose sparse matrix is not m x k. Where the other operand is sparse too, its p columns are
+    as many as the matrix has rows: a square matrix meets itself, any other its transpose.
     """
     shapes = [
         case.with_sizes(m=0, k=0, p=0) for case in cases if case.dtype == "float32" and "m" in case.extent
@@ -126,7 +145,22 @@ def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case
         data = sources.add(text)
         m, k = sources.shape(data)
         for op, sizes in dict.fromkeys((case.op, case.sizes) for case in shapes):
-            yield Case(op, sizes, parse("given"), "float32", data=data).with_sizes(m=m, k=k, p=m)
+            made = Case(op, sizes, parse("given"), "float32", data=data).with_sizes(m=m, k=k, p=m)
+            if OPS[op].shape(made) == (m, k):
+                yield made
+
+
+def on_routes(cases: Sequence[Case], routes: Sequence[str]) -> Iterator[Case]:
+    """Each file's routes, experts by tokens, in every layer of experts that the workload has."""
+    for text in routes:
+        data = sources.add(text)
+        e, n = sources.shape(data)
+        moved = (
+            replace(case.with_sizes(e=e, n=n), pattern=parse("given"), seed=0, data=data)
+            for case in cases
+            if {"e", "n"} <= case.extent.keys()
+        )
+        yield from (one for one in dict.fromkeys(moved) if OPS[one.op].shape(one) == (e, n))
 
 
 def has(case: Case, axis: str) -> bool:

@@ -5,6 +5,9 @@
         found = sparse_benchmark(lambda b: mine.multiply(held, b), a, b, holds=(held,))
         assert found.speed_up > 1
 
+    def test_gradient(sparse_benchmark):     # any op, with all of its operands; the call takes the live ones
+        sparse_benchmark(lambda dy, x: mine.gradient(held, dy, x), mask, dy, x, op="sddmm", holds=(held,))
+
     pytest --benchmark-only --benchmark-json head.json
     pytest --benchmark-only --pyargs suite.benchmarks        the registry's own kernels
 
@@ -50,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def sparse_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> "SparseBenchmark":
-    """Check, time and hold against the best dense kernel: `sparse_benchmark(call, a, b)`."""
+    """Check, time and hold against the best dense kernel: `sparse_benchmark(call, *operands, op="spmm")`."""
     from suite.sampled import SparseBenchmark
 
     request.config.stash[USED] = True

@@ -140,7 +140,7 @@ class Result(Line, tag="result"):
     @property
     def key(self) -> tuple:
         """What `--resume` goes by."""
-        return self.case, self.entry, self.kernel_hash, self.cache, self.threads, self.visit
+        return self.case, self.entry, self.kernel_hash, self.cache, self.threads, self.visit, self.scope
 
     @property
     def work(self) -> int | None:
@@ -181,6 +181,7 @@ class Score(Line, tag="score"):
     ids: list[Sentence] = []
     control: bool = False  # it knows nothing: what others must beat
     toy: bool = False  # the task speaks of nothing but itself
+    imported: bool = False  # from a table: judged elsewhere, by somebody else's instrument
     start: Literal["dense", "fresh"] = "dense"  # the model it goes on from: trained, or not
     training: Literal["none", "mask", "weights"] = "none"
     better: Literal["higher", "lower"] = "higher"

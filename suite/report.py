@@ -24,14 +24,18 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from suite import record
 from suite.reading.agreement import Agreement, agreements
 from suite.reading.answers import Answer, answered
+from suite.reading.bought import bought
 from suite.reading.curves import Group, groups
 from suite.reading.frame import current, grouped, tidy, usable
+from suite.reading.joined import Measured
 from suite.reading.limits import limits
 from suite.reading.opened import opened
+from suite.reading.printed import Prints
 from suite.reading.ranking import Slice, ranking
 from suite.reading.row import Row
 from suite.reading.scores import Study, studies
@@ -57,6 +61,8 @@ class Data:
 
 Page = tuple[str, dict[str, Any] | Data | Path]
 
+DRAWN = 3  # devices of which figures are drawn: a page of thirty is of use to nobody, and takes minutes
+
 REPORTS: dict[str, "Report"] = {}
 
 
@@ -77,6 +83,20 @@ class View:
         return [row for rows in grouped(current(usable(self.recorded))).values() for row in rows]
 
     @cached_property
+    def latest(self) -> list[str]:
+        """The devices measured last: those of which figures are drawn."""
+        began: dict[str, str] = {}
+        for row in self.rows:
+            began[row.first.device] = max(began.get(row.first.device, ""), row.first.started)
+        return sorted(began, key=lambda device: began[device], reverse=True)[:DRAWN]
+
+    @cached_property
+    def drawn(self) -> tuple[pd.DataFrame, list[Row]]:
+        """The frame and its rows, of those devices alone."""
+        at = [number for number, row in enumerate(self.rows) if row.first.device in self.latest]
+        return self.frame.iloc[at].reset_index(drop=True), [self.rows[number] for number in at]
+
+    @cached_property
     def ids(self) -> dict[str, list[str]]:
         """Kernel -> the papers it serves, by its lines and by its file where that is here."""
         found = {name: set(one.ids) for name, one in entries().items()}
@@ -86,7 +106,7 @@ class View:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        return answered(self.groups)
+        return answered(self.groups, bought(self.studies, self.measured))
 
     @cached_property
     def ranking(self) -> list[Slice]:
@@ -103,6 +123,11 @@ class View:
     @cached_property
     def studies(self) -> list[Study]:
         return studies(self.recorded)
+
+    @cached_property
+    def measured(self) -> dict[str, Measured]:
+        """Device -> what its kernels took, for whoever joins models with them."""
+        return {device: Measured(self.frame, device) for device in self.frame["device"].unique()}
 
     @cached_property
     def states(self) -> list[State]:
@@ -166,30 +191,41 @@ def comparable(run: Run) -> tuple:
     return run.schema, run.commit, sorted(run.devices), run.options.get("extent")
 
 
-def write(files: Sequence[Path | str], out: Path | str, beside: Sequence[Path | str] = ()) -> Path:
+def write(
+    files: Sequence[Path | str],
+    out: Path | str,
+    beside: Sequence[Path | str] = (),
+    prints: Prints | None = None,
+) -> Path:
     """Write every report's pages into a folder, and say which is the first. They need nothing from elsewhere.
 
-    `beside` are runs that only feed the sentence on how far two runs agree.
+    `beside` are runs that only feed the sentence on how far two runs agree; `prints` is where the pages'
+    figures go as files of their own.
     """
     view = view_of(files, beside)
     gc.freeze()  # lines stay to the end; looking through them for garbage takes a tenth of the time
     try:
-        return render(view, Path(out))
+        return render(view, Path(out), prints)
     finally:
         gc.unfreeze()
 
 
-def render(view: View, out: Path) -> Path:
+def render(view: View, out: Path, prints: Prints | None = None) -> Path:
     """The same, of files already read."""
     discover(folders=("reports",))
     out.mkdir(parents=True, exist_ok=True)
     made: set[Path] = set()
     for one in REPORTS.values():
-        template = environment(one.template.parent, len(view.frame) > 0).get_template(one.template.name)
+        places = environment(
+            one.template.parent, measured=len(view.frame) > 0, latest=view.latest, devices=len(view.measured)
+        )
+        template = places.get_template(one.template.name)
         for page, shown in one.pages(view):
             file = out / f"{page}.{'html' if isinstance(shown, dict) else 'js'}"
             if file in made:
                 raise ValueError(f"two reports write {file.name}; rename one of the pages")
+            if isinstance(shown, dict) and prints:
+                shown |= {"svg": printed(page, prints)}
             file.write_text(written(page, shown, template), encoding="utf-8")
             made.add(file)
     return out / "index.html"
@@ -213,8 +249,24 @@ def page_of(kind: str, name: str) -> str:
     return f"{kind}-{safe}"
 
 
-def environment(folder: Path, measured: bool) -> Environment:
-    """Where templates are found: beside their report, then among the suite's own."""
+def inline(figure: Figure, name: str, says: str) -> Markup:
+    """A figure as a piece of a page."""
+    return Markup(svg(figure, name, says))  # svg escapes
+
+
+def printed(page: str, prints: Prints) -> Callable[[Figure, str, str], Markup]:
+    """The same, and each figure of a page as a file too."""
+
+    def draw(figure: Figure, name: str, says: str) -> Markup:
+        made = inline(figure, name, says)
+        prints.save(figure, page_of(page, name), says)
+        return made
+
+    return draw
+
+
+def environment(folder: Path, **facts: Any) -> Environment:
+    """Where templates are found: beside their report, then among the suite's own. facts are told to all."""
     places = [folder, *import_module("suite.reports").__path__]
     made = Environment(
         loader=FileSystemLoader([str(place) for place in places]),
@@ -223,8 +275,8 @@ def environment(folder: Path, measured: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["svg"] = lambda figure, name, says: Markup(svg(figure, name, says))  # svg escapes
-    made.globals |= {"page_of": page_of, "measured": measured}
+    made.globals["svg"] = inline
+    made.globals |= {"page_of": page_of, **facts}
     made.filters["verdict"] = {True: "yes", False: "no", None: "unknown"}.get
     made.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     made.filters |= {

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from suite import __version__, provenance, registry, sources
+from suite import __version__, provenance, recordings, registry, sources
 from suite.case import from_id
 from suite.child import Work, WorkJob
 from suite.device import Device
@@ -21,12 +21,14 @@ from suite.journal import OUT, Journal
 from suite.kernel import KERNELS
 from suite.plan import Item
 from suite.record import SCHEMA, Any_Line, Result, Run, header, read
+from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.selector import entries
 from suite.stated import describe
 from suite.winners import winners
 from suite.workload import WORKLOADS
 
+IMPORTED = "imported"  # the folder, beside a device's runs, of scores that were made elsewhere
 VISITS = {"smoke": 3, "default": 3, "full": 5}
 CAPS = {"smoke": 0.05, "default": 0.06, "full": 1.0}  # seconds of sampling a kernel gets in one visit
 
@@ -51,6 +53,7 @@ class Options:
     cases: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     races: tuple[str, ...] = ()  # whose cases these are; a race is no leaderboard
+    asked: Asked | None = None  # what cases are recorded from
 
     @property
     def passes(self) -> int:
@@ -68,11 +71,12 @@ class Options:
             "flush": device.flush_how,
             "budget": self.budget,
             "energy": self.energy,
-            "kernels": self.kernels,
+            "kernels": self.kernels.split(","),
             "case": list(self.cases),
             "set": list(self.axes),
             "race": list(self.races),
             "limit": self.limit,
+            **(self.asked.stated() if self.asked else {"model": None}),
         }
 
 
@@ -186,7 +190,7 @@ class Running:
         work = Work(item.workload, str(item.case), [])
         for name in item.kernels:
             if not self.journal.is_due(
-                (work.case, name, self.entries[name].hash, cache, self.device.threads, visit)
+                (work.case, name, self.entries[name].hash, cache, self.device.threads, visit, "kernel")
             ):
                 continue
             if not self.journal.is_out(name):
@@ -214,6 +218,7 @@ class Running:
             effort={"cap": self.options.cap or CAPS[self.options.extent]},
             plugins=list(self.options.plugins),
             matrices=dict(sources.known()),
+            recordings=recordings.known(),
         )
         done = 0
         with Offspring(job, self.device.environment(), self.options.limit) as child:
@@ -316,8 +321,11 @@ def differences(run: Run, device: Device, options: Stating) -> list[tuple[str, A
 
 
 def newest(folder: Path, study: bool = False) -> Path | None:
-    """The latest run below a folder, or study, by its name: they are named by their start. Races are none."""
-    files = [file for file in folder.rglob("*.jsonl") if file.parent.name != "races"]
+    """The latest run below a folder, or study, by its name: they are named by their start.
+
+    Races and imported scores are none.
+    """
+    files = [file for file in folder.rglob("*.jsonl") if file.parent.name not in ("races", IMPORTED)]
     for file in sorted(files, key=lambda file: (file.stem, str(file)), reverse=True):
         run = header(file)
         if study == (run is not None and "study" in run.options):

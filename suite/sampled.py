@@ -4,42 +4,39 @@ Measuring is a visit as in any run: kernels take turns, each answer is checked b
 with other live operands. There is no isolation: a crash is the test's own.
 """
 
-import hashlib
 import inspect
 import random
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
-import numpy as np
 import pytest
-import scipy.sparse
 import torch
-from torch import Tensor
 
 from suite import __version__, devices, provenance, registry
-from suite.case import DTYPES, Case
+from suite.brought import brought
+from suite.case import Case
 from suite.check import Question, question
 from suite.clock import Clock
 from suite.kernel import KERNELS, Kernel, Prepared, kernel
 from suite.measure import Effort
-from suite.op import discover_parts
-from suite.patterns.given import Given
+from suite.op import Operands, discover_parts
 from suite.plan import Item
 from suite.reading.opened import BESIDE, without_samples
 from suite.reading.statistics import choosing, reporting
 from suite.record import SCHEMA, Result, read
 from suite.run import Options, Running
-from suite.sparse import Sparse, from_positions
 from suite.stated import ledger
 from suite.visit import Visit
 
 WORKLOAD = "pytest"
+CACHES = ("cold", "hot")
 SECONDS = 0.2  # of sampling a kernel
 CHECK = 1e-9  # with --benchmark-disable: as few samples as there can be
 
@@ -78,29 +75,33 @@ class SparseBenchmark:
 
     def __call__(
         self,
-        call: Callable[[Tensor], Any],
-        a: Any,
-        b: Any,
-        *,
+        call: Callable[..., Any],
+        *operands: Any,
+        op: str = "spmm",
         holds: Sequence[Any] = (),
         cache: str | None = None,
     ) -> Found:
-        """Measure `call(b)`, which is to be `a @ b`, beside the dense kernels of this device.
+        """Measure `call`, which is to answer as the op does, beside the dense kernels of this device.
 
-        a: m x k, a tensor (sparse or dense), SciPy's or NumPy's. b: a dense k x n tensor; `call` gets copies
-        of it with other numbers too. holds: the buffers the call keeps, emptied from the caches before a cold
-        call; if none are named the caches are emptied whole.
-        Fails the test where an answer is wrong.
+        operands: all that the op has, in its order: of spmm a (m x k) and b (k x n). Sparse ones are tensors,
+            sparse or dense, SciPy's or NumPy's; dense ones are tensors or NumPy's, of the dtype to measure.
+        call: takes the live operands alone, of spmm b, and gets copies of them with other numbers too. A live
+            one that is sparse reaches it as `starts`, `columns` and `values`.
+        holds: the buffers the call keeps, emptied from the caches before a cold call; if none are named the
+            caches are emptied whole.
+        Fails the test where an answer is wrong, or operands are not the op's.
         """
         discover_parts()
         registry.discover(folders=("kernels",))
-        b = torch.as_tensor(b)
-        sparse = as_sparse(a, b.dtype)
-        case = case_of(sparse, b)
+        if cache not in (None, *CACHES):
+            self._fail(f"cache={cache!r} is not one of {', '.join(CACHES)}.")
+        case, own = self._bring(op, operands)
         mine = kernel(op=case.op, on=self.device.kind, dtypes=(case.dtype,), keep=False)(
             as_prepare(call, self.request.node.name, tuple(holds))
         )
-        asked = question(case, (sparse, b))
+        asked = question(case, own)
+        if not finite(asked.expected):
+            self._fail(f"{case}: the answer is not finite; the operands must be.")
         lines = self._visit(asked, [mine, *dense_for(case, self.device)], cache)
         return self._hand(lines[mine.name], [one for one in lines.values() if one.dense])
 
@@ -139,8 +140,7 @@ class SparseBenchmark:
         if line.outcome == "refused":
             pytest.skip(line.note)
         if line.outcome != "ok":
-            says = f"{line.kernel} on {line.case}: {line.outcome}: {line.note}"
-            self.benchmark.pedantic(pytest.fail, (says,), {"pytrace": False})  # it was used, to no end
+            self._fail(f"{line.kernel} on {line.case}: {line.outcome}: {line.note}")
         found = Found(line, dense)
         self.benchmark.extra_info.update(without_samples(line))
         if line.workload == WORKLOAD:  # those of the registry have benchmarks of their own
@@ -150,6 +150,27 @@ class SparseBenchmark:
             self.clock.tick, setup=self.clock.reset, rounds=len(line.seconds), iterations=1
         )
         return found
+
+    def _bring(self, op: str, operands: Sequence[Any]) -> tuple[Case, Operands]:
+        try:
+            return brought(op, operands)
+        except registry.Unusable as unusable:
+            why = str(unusable)
+        return self._fail(why)  # out of the handler: a report would show both
+
+    def _fail(self, says: str) -> NoReturn:
+        """Fail the test. pytest-benchmark is told by an error that there are no samples to write."""
+        with suppress(Sampleless):
+            self.benchmark.pedantic(raising)
+        pytest.fail(says, pytrace=False)
+
+
+class Sampleless(Exception):
+    """What a benchmark ends with whose call is not to be timed."""
+
+
+def raising() -> NoReturn:
+    raise Sampleless
 
 
 @dataclass
@@ -232,42 +253,17 @@ def dense_for(case: Case, device: Any) -> list[Kernel]:
     return [one for one in able if one.fits(case)]
 
 
-def case_of(a: Sparse, b: Tensor) -> Case:
-    """A case whose data is this matrix: the same numbers are the same case."""
-    dtype = next((name for name, one in DTYPES.items() if one == b.dtype), None)
-    if dtype is None:
-        raise TypeError(f"b is {b.dtype}; sparsemark measures {', '.join(DTYPES)}")
-    if b.dim() != 2 or b.shape[0] != a.shape[1]:
-        raise ValueError(
-            f"a is {a.shape[0]} x {a.shape[1]}, so b must be {a.shape[1]} x n, not {tuple(b.shape)}"
-        )
-    parts = (one.contiguous().view(torch.uint8).numpy().tobytes() for one in (a.starts, a.columns, a.values))
-    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:8]
-    sizes = (("m", a.shape[0]), ("k", a.shape[1]), ("n", b.shape[1]))
-    return Case("spmm", sizes, a.pattern, dtype, data=f"operand-{digest}")
+def finite(expected: Any) -> bool:
+    """Whether all of an answer is."""
+    return all(
+        bool(part.isfinite().all()) for part in (expected if isinstance(expected, tuple) else (expected,))
+    )
 
 
-def as_sparse(a: Any, dtype: torch.dtype) -> Sparse:
-    """Whatever matrix a test has, as compressed rows. A zero that is stored is a nonzero."""
-    if isinstance(a, Sparse):
-        return replace(a, values=a.values.to(dtype), pattern=Given())
-    if isinstance(a, Tensor) and a.layout != torch.strided:
-        a = a.to_sparse_csr()
-        arrays = (a.values().float().numpy(), a.col_indices().numpy(), a.crow_indices().numpy())
-        a = scipy.sparse.csr_array(arrays, shape=tuple(a.shape))
-    elif isinstance(a, Tensor):
-        a = a.float().numpy()
-    rows = scipy.sparse.csr_array(a)
-    rows.sort_indices()
-    values = torch.from_numpy(np.array(rows.data, np.float32)).to(dtype)
-    m, k = (int(side) for side in rows.shape)  # pyright: ignore
-    return from_positions(rows.indptr, rows.indices, values, (m, k), Given())
-
-
-def as_prepare(call: Callable[[Tensor], Any], name: str, holds: tuple[Any, ...]) -> Callable[..., Prepared]:
+def as_prepare(call: Callable[..., Any], name: str, holds: tuple[Any, ...]) -> Callable[..., Prepared]:
     """A prepare that has nothing left to do. Its name is the test's, its source, so its hash, the call's."""
 
-    def prepare(a: Any, b: Any) -> Prepared:
+    def prepare(*operands: Any) -> Prepared:
         return Prepared(call, holds=holds, hidden=not holds)
 
     prepare.__name__ = re.sub(r"[^\w.-]+", "-", name).strip("-")  # what a kernel may be called

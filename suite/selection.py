@@ -31,7 +31,9 @@ class Selection(Sparse):
     tokens: int64 [h or g, n'], which token each key is, -1 if no single one. None: it is its own number.
     flops: what finding it took; read: bytes of what the selector keeps of a cache that were read for it.
 
-    Of decode, rows are query heads, columns are pages, and n sequences come before all these sizes.
+    Of decode, rows are query heads, columns are pages, and n sequences come before all these sizes. Where the
+    cache lies far, one with keys and no values has those of its tokens, which are whole pages; and near is
+    how many bytes of the cache the selector keeps at hand between calls.
     """
 
     k: Tensor | None = None
@@ -40,6 +42,7 @@ class Selection(Sparse):
     tokens: Tensor | None = None
     flops: int = 0
     read: int = 0
+    near: int = 0
 
     def to(self, device: str | torch.device) -> "Selection":
         """On a device; itself, if it is there."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from suite.case import Case
 from suite.kernel import KERNELS, Kernel, Prepared, prepared
-from suite.op import Operands, fixed
+from suite.op import OPS, Operands, fixed
 
 SELECTORS: dict[str, "Selector"] = {}
 
@@ -99,15 +99,16 @@ def ready(kernel: Kernel, case: Case, operands: Operands) -> Prepared:
     if kernel.selector is None:
         return made
     select, executed = kernel.selector.prepare(case, *fixed(case, operands)), made.executed
+    found = operands[OPS[case.op].chosen]
 
     def all_of_it() -> int:
-        return (executed() if callable(executed) else executed or 0) + operands[0].flops
+        return (executed() if callable(executed) else executed or 0) + found.flops
 
     return replace(
         made,
         run=lambda *live: made.run(*live, select(*live)),
         executed=None if executed is None else all_of_it,
-        metadata=None if made.metadata is None else made.metadata + operands[0].read,
+        metadata=None if made.metadata is None else made.metadata + found.read,
         holds=(*made.holds, *(select.holds if isinstance(select, Keeping) else ())),
         select=select,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import log
 
 import numpy as np
 import scipy.sparse
@@ -109,6 +110,8 @@ def structure(a: Sparse) -> dict[str, float | None]:
     """What a kernel's speed depends on beside the count of nonzeros.
 
     row_cv: standard deviation of the row lengths over their mean; row_max_over_mean; empty_rows: a share;
+    row_entropy: of the nonzeros over rows, as a share of its most: 1 is even; row_beyond_mean: the share of
+    nonzeros that rows have beyond the mean (of choices of experts, what a capacity of the mean would drop);
     bandwidth: the largest distance from the (scaled) diagonal, over the number of columns;
     fill_B: nonzeros over the positions of all B x B blocks that hold any (ragged blocks count whole).
     """
@@ -121,11 +124,18 @@ def structure(a: Sparse) -> dict[str, float | None]:
         "row_cv": float(lengths.std(correction=0)) / mean if mean else None,
         "row_max_over_mean": float(lengths.max()) / mean if mean else None,
         "empty_rows": float((lengths == 0).double().mean()) if m else None,
+        "row_entropy": entropy(lengths / lengths.sum()) if mean and m > 1 else None,
+        "row_beyond_mean": float((lengths - mean).clamp(min=0).sum() / lengths.sum()) if mean else None,
         "bandwidth": float(np.abs(columns - rows * (k / m)).max()) / k if len(columns) else None,
     }
     for size in BLOCKS:
         made[f"fill_{size}"] = a.nonzeros / (count_blocks(rows, columns, size, k) * size**2) if mean else None
     return made
+
+
+def entropy(shares: Tensor) -> float:
+    """Of shares that sum to 1, over the most that so many can have."""
+    return float(torch.special.entr(shares).sum() / log(len(shares)))
 
 
 def count_blocks(rows: np.ndarray, columns: np.ndarray, size: int, k: int) -> int:

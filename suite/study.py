@@ -26,7 +26,7 @@ from suite.registry import Unusable, pick
 from suite.studying.brought import bring, counted
 from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
 from suite.studying.experiment import described, lost
-from suite.task import TASKS, Task
+from suite.task import TASKS, Task, with_data
 
 SEEDS = {"smoke": 1, "default": 3, "full": 10}
 STARTING = 10  # times the limit for imports, data and the dense model, which are no method's fault
@@ -47,6 +47,7 @@ class StudyOptions:
     limit: float = 60.0  # seconds one trial may take
     plugins: tuple[str, ...] = ()
     brought: Brought | None = None
+    data: str | None = None  # the folder of a task's
 
     def stated(self, device: Device) -> dict[str, Any]:
         """As the header has it."""
@@ -58,6 +59,7 @@ class StudyOptions:
             "threads": device.threads,
             "budget": self.budget,
             "limit": self.limit,
+            "data": self.data and Path(self.data).name,
             **(self.brought.stated() if self.brought else {}),
         }
 
@@ -65,16 +67,24 @@ class StudyOptions:
 def plan(options: StudyOptions) -> list[Lot]:
     """Each task at each seed, all tasks at their first seed first.
 
-    With a model of the user's, it alone where no task is named; its pruned checkpoints before any method, and
-    alone where no method is named.
+    With a model or data of the user's, these alone where no task is named; a model's pruned checkpoints
+    before any method, and alone where no method is named.
     """
     brought = options.brought
     own = [bring(brought)] if brought else []
-    tasks = [*own, *(pick("task", name, TASKS) for name in options.tasks)] or list(TASKS.values())
+    read = with_data(Path(options.data)) if options.data else []
+    asked = [pick("task", name, TASKS) for name in options.tasks]
+    if not read and (lacking := [one.name for one in asked if one.folder]):
+        raise Unusable(f"{lacking[0]} reads its data out of a folder. Name it with --data.")
+    tasks = [*own, *(asked or read)] or [one for one in TASKS.values() if not one.folder]
     chosen = list({one.name: one for one in chosen_methods(options.methods)}.values())
     tried = {
         task.name: tuple(
-            trials(task, options.extent, [one for one in chosen if options.methods or by_default(task, one)])
+            trials(
+                task,
+                options.extent,
+                [one for one in chosen if options.methods or by_default(task, one, options.extent)],
+            )
         )
         for task in tasks
     }
@@ -94,9 +104,9 @@ def chosen_methods(globs: Sequence[str]) -> Iterator[Method]:
         yield from found or [named(glob)]
 
 
-def by_default(task: Task, method: Method) -> bool:
+def by_default(task: Task, method: Method, extent: str) -> bool:
     """Whether a task has this method unless others are asked for."""
-    return any(fnmatchcase(method.name, glob) for glob in task.methods)
+    return method.belongs(extent) and any(fnmatchcase(method.name, glob) for glob in task.methods)
 
 
 def trials(task: Task, extent: str, chosen: Sequence[Method]) -> Iterable[Trial]:
@@ -204,6 +214,7 @@ class Studying:
             until=None if budget is None else max(0.0, self._began + budget - monotonic()),
             plugins=list(self.options.plugins),
             brought=self.options.brought,
+            data=self.options.data,
         )
         lot, trial, running = 0, DENSE_MODEL, False
         with Child("suite.studying.child", job, Told, self.device.environment() | ALONE) as child:

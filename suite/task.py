@@ -12,13 +12,16 @@ weights). Curves hold scores of one task, protocol and data only.
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
 from suite.kernel import Refused
 from suite.pattern import Pattern
+from suite.studying.quality import kl
 
 TASKS: dict[str, "Task"] = {}
 
@@ -33,9 +36,14 @@ class Problem:
     steps: int  # of the dense training
     rate: float  # of learning, at the beginning
     decay: float = 0.0  # of weights
+    trained: nn.Module  # the dense model, for transforms that go on from it; set once there is one
     examples: ClassVar[str] = "examples"  # what `count` counts: "tokens" of a language model
 
     def __init__(self, seed: int) -> None: ...
+
+    @classmethod
+    def look(cls, folder: Path) -> None:
+        """Of a problem that is made of (folder, seed). Unusable: its data are not in this folder."""
 
     def model(self, width: float = 1.0) -> nn.Module:
         """A fresh model; hidden layers are `width` times as wide as the task's."""
@@ -65,6 +73,14 @@ class Problem:
         """The mean over a batch, to be made small."""
         raise NotImplementedError
 
+    def answers(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What a model says of a batch: logits, or other outputs, along the last dimension."""
+        return model(batch[0])
+
+    def apart(self, answers: Tensor, dense: Tensor) -> Tensor:
+        """How far answers are from the dense model's: of logits KL(dense || theirs), the mean."""
+        return kl(answers.flatten(0, -2), dense.flatten(0, -2)).mean()
+
     def measure(self, model: nn.Module, dense: nn.Module) -> dict[str, float]:
         """The task's metric by its name, and what else is known of the quality, on data not trained on."""
         raise NotImplementedError
@@ -78,6 +94,7 @@ class Task:
     patterns(extent, trained): what models are pruned to, the most telling first; fewer where each is trained.
     methods: globs of those that are run by default; others where they are asked for.
     toy: too small to speak of anything but itself.
+    folder: its data are the user's, and its problem is made of (folder, seed) until `with_data` names one.
     """
 
     name: str
@@ -91,6 +108,7 @@ class Task:
     toy: bool = False
     version: int = 1
     ids: tuple[str, ...] = ()
+    folder: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -106,17 +124,29 @@ def task(
     toy: bool = False,
     version: int = 1,
     ids: tuple[str, ...] = (),
-) -> Callable[[Callable[[int], Problem]], Task]:
+    folder: bool = False,
+) -> Callable[[Callable[..., Problem]], Task]:
     """Register the decorated problem (a class, or a function from a seed) as the task of its name."""
 
-    def register(problem: Callable[[int], Problem]) -> Task:
+    def register(problem: Callable[..., Problem]) -> Task:
         name = problem.__name__  # pyright: ignore
         if name in TASKS:
             raise ValueError(f"two tasks are called {name!r}; rename one of them")
         about = inspect.getdoc(problem) or ""
         TASKS[name] = Task(
-            name, about, problem, protocol, metric, better, patterns, methods, toy, version, ids
+            name, about, problem, protocol, metric, better, patterns, methods, toy, version, ids, folder
         )
         return TASKS[name]
 
     return register
+
+
+def with_data(folder: Path) -> list[Task]:
+    """The tasks whose data are in a folder, from here on in this one. Unusable: they are not."""
+    made = []
+    for one in [one for one in TASKS.values() if one.folder]:
+        problem: Any = getattr(one.problem, "func", one.problem)
+        problem.look(folder)
+        TASKS[one.name] = replace(one, problem=partial(problem, folder))
+        made.append(TASKS[one.name])
+    return made

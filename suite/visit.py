@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
+from suite import clocks
 from suite.case import Case
 from suite.check import Question, Wrong, check, poison, question
 from suite.claims import claims, faults
@@ -16,11 +17,13 @@ from suite.entry import Entry, failure
 from suite.held import size
 from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused
+from suite.layer import Layer
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Result, four_digits
 from suite.selector import Keeping, Select, ready
 from suite.stated import describe, ledger
+from suite.workload import WORKLOADS, Workload
 
 STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
 
@@ -43,6 +46,7 @@ class Visit:
     def results(self, workload: str, case: Case, kernels: Sequence[Kernel]) -> Iterator[Result]:
         """One line per kernel. Whatever a kernel does short of killing the process is an outcome."""
         entries = [Entry(kernel) for kernel in kernels]
+        layered: list[Entry] = []
         for one in entries:
             self.attempt(one, lambda one=one: self.admit(one, case))
         noise, facts = Noise(), {}
@@ -56,7 +60,10 @@ class Visit:
             else:
                 for one in standing:
                     self.attempt(one, lambda one=one: self.fits(one, asked))
-                noise = self.measure(standing, asked, intact)
+                noise, layered = self.measure(standing, asked, intact, WORKLOADS.get(workload))
+        for one in layered:  # before those that a resumed run goes by
+            if one.inside and one.inside.outcome == "ok":  # else the line of the kernel itself says why
+                yield self.line(one, workload, case, facts, noise)
         for one in entries:
             yield self.line(one, workload, case, facts, noise)
 
@@ -84,18 +91,27 @@ class Visit:
         asked = question(case, operands)
         return replace(asked, operands=self.device.place(operands)), ledger(case, operands)
 
-    def measure(self, entries: Sequence[Entry], asked: Question, intact: Intact) -> Noise:
-        """Everything between having a question and knowing what became of each kernel."""
+    def measure(
+        self, entries: Sequence[Entry], asked: Question, intact: Intact, workload: Workload | None
+    ) -> tuple[Noise, list[Entry]]:
+        """Everything between having a question and knowing what became of each kernel.
+
+        And of the same ones at work in a layer, where the workload has one around such a case.
+        """
         for one in entries:
             self.attempt(one, lambda one=one: self.prepare(one, asked))
             if changed := intact.changed():
                 one.end("wrong", f"it writes into its operand {changed[0]}, which is not its own")
+            if replaced := clocks.replaced():
+                one.end("wrong", f"it replaces {replaced[0]}, by which others take its time")
+        surround = workload.layer if workload and not self.metered else None
+        layered = self.surrounded(entries, asked, surround) if surround else []
         watched = self.device.noise()
         if self.metered:
             for one in entries:
                 self.attempt(one, lambda one=one: self.meter(one, asked))
         else:
-            self.race(entries, asked)
+            self.race(entries, asked, layered)
         noise = watched()
         if changed := intact.changed():
             for one in entries:
@@ -103,7 +119,24 @@ class Visit:
                     one.end("broken", f"some kernel changed {changed[0]} while this case was timed")
         for one in entries:
             self.attempt(one, lambda one=one: self.recheck(one, asked))
-        return noise
+        for one in layered:
+            self.attempt(one, lambda one=one: self.look_into(one, asked))
+        return noise, layered
+
+    def surrounded(
+        self, entries: Sequence[Entry], asked: Question, surround: Callable[[Question], Layer | None]
+    ) -> list[Entry]:
+        """Those that are prepared, each to be put to work in the layer of the case; none if it has none."""
+        made = [Entry(one.kernel, inside=one) for one in entries if one.outcome == "ok"]
+        try:
+            layer = surround(asked)
+        except Exception as failed:
+            for one in made:
+                one.end(*failure(failed))
+            return made
+        for one in made:
+            one.layer = layer
+        return made if layer else []
 
     def guarded(self, entries: Sequence[Entry], asked: Question) -> dict[str, Any]:
         """The fixed operands, those of dense kernels too, that no kernel may change."""
@@ -181,10 +214,13 @@ class Visit:
             recent=one.recent,
         )
 
-    def race(self, entries: Sequence[Entry], asked: Question) -> None:
+    def race(self, entries: Sequence[Entry], asked: Question, layered: Sequence[Entry]) -> None:
         """Time all that are still standing, round-robin."""
         for one in entries:
             self.attempt(one, lambda one=one: self.enter(one, asked))
+        for one in layered:
+            self.attempt(one, lambda one=one: self.enter_inside(one))
+        entries = [*entries, *layered]
         contenders = [each for one in entries for each in (one.contender, one.selecting) if each]
         order = random.Random(f"{asked.case} {self.number}")
         race(contenders, self.effort, order, lambda c: self.beat(c.name, "timing"))
@@ -203,6 +239,36 @@ class Visit:
         one.contender = contender
         if one.made.select:
             one.selecting = self.alone(one, one.made.select)
+
+    def enter_inside(self, one: Entry) -> None:
+        """Into the race, at work in its layer."""
+        layer, inner = one.layer, one.inside
+        if not (layer and inner and inner.made and inner.claims):
+            return
+        self.beat(one.kernel.name, "timing")
+        run, hidden, held = inner.made.run, inner.made.hidden, (inner.made.holds, layer.holds)
+        touched = 0 if hidden else size(held)
+        one.contender = Contender(one.kernel.name, lambda: layer.run(run), held, hidden, touched)
+        one.contender.timer = self.device.timer(one.contender, self.cache)
+        executed = None if inner.claims.executed is None else inner.claims.executed + layer.flops
+        one.claims = replace(inner.claims, executed=executed, values=None, metadata=None)
+        one.chosen = inner.chosen
+
+    def look_into(self, one: Entry, asked: Question) -> None:
+        """What the kernel answered at work in its layer, and what the layer made of it."""
+        layer, inner = one.layer, one.inside
+        if not (layer and inner and inner.made and one.contender):
+            return
+        self.beat(one.kernel.name, "checking again")
+        run, given = inner.made.run, []
+
+        def attend(*live: Any) -> Any:
+            given.append(run(*live))
+            return given[-1]
+
+        again = layer.run(attend)
+        check(given[0], asked.of(one.kernel))
+        one.error = max(layer.check(answer, given[0]) for answer in (one.contender.answer, again))
 
     def alone(self, one: Entry, select: Select) -> Contender:
         """The selector by itself, timed as the kernel is; what it keeps, only it may know."""
@@ -261,12 +327,14 @@ class Visit:
         if self.metered and outcome == "ok" and not one.energy:
             outcome, note = "refused", one.energy_note or self.device.no_meter
         about = describe(workload, case, one.kernel, self.device, self.number, self.cache_state)
+        facts = facts | one.chosen
         return Result(
             **about,
+            scope="layer" if one.inside else "kernel",
             outcome=outcome,
             note=note,
             energy_note=one.energy_note or (None if one.energy else self.energy_note),
-            **(facts | one.chosen),
+            **(one.layer.stated(facts) if one.layer else facts),
             **one.measured(noise, self.device.meter.source if self.device.meter else None),
         )
 

@@ -18,7 +18,8 @@ CURVE = ("workload", "op", "line", "sizes", "dtype", "data", "scope")
 
 def winners(results: Iterable[Result], everything: bool = False) -> dict[tuple[str, str], tuple[str, ...]]:
     """(workload, case) -> kernels to meter."""
-    cases = {(key[1], key[2]): rows for key, rows in grouped((0, None, line) for line in results).items()}
+    alone = ((0, None, line) for line in results if line.scope == "kernel")
+    cases = {(key[1], key[2]): rows for key, rows in grouped(alone).items()}
     if everything:
         kernels = {at: tuple(row.first.entry for row in rows if row.timed) for at, rows in cases.items()}
         return {at: names for at, names in kernels.items() if names}

@@ -11,8 +11,13 @@ The order of the cases is their importance: the first line of sparsities is the 
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from suite.case import Case
+
+if TYPE_CHECKING:
+    from suite.check import Question
+    from suite.layer import Layer
 
 EXTENTS = ("smoke", "default", "full")
 
@@ -21,20 +26,27 @@ WORKLOADS: dict[str, "Workload"] = {}
 
 @dataclass(frozen=True)
 class Workload:
-    """A named, versioned generator of cases, at three extents: seconds, minutes, the literature's grids."""
+    """A named, versioned generator of cases, at three extents: seconds, minutes, the literature's grids.
+
+    layer(question): what stands around the op of a case in a model; None: this case is not seen there.
+    """
 
     name: str
     about: str
     version: int
     cases: Callable[[str], Iterable[Case]]
     ids: tuple[str, ...] = ()
+    layer: "Callable[[Question], Layer | None] | None" = None
 
     def __str__(self) -> str:
         return self.name
 
 
 def workload(
-    *, version: int, ids: tuple[str, ...] = ()
+    *,
+    version: int,
+    ids: tuple[str, ...] = (),
+    layer: "Callable[[Question], Layer | None] | None" = None,
 ) -> Callable[[Callable[[str], Iterable[Case]]], Workload]:
     """Register the decorated generator as the workload of its name."""
 
@@ -42,7 +54,7 @@ def workload(
         name = cases.__name__
         if name in WORKLOADS:
             raise ValueError(f"two workloads are called {name!r}; rename one of the functions")
-        WORKLOADS[name] = Workload(name, inspect.getdoc(cases) or "", version, cases, ids)
+        WORKLOADS[name] = Workload(name, inspect.getdoc(cases) or "", version, cases, ids, layer)
         return WORKLOADS[name]
 
     return register

@@ -45,8 +45,8 @@ def written_in_triton(kernel):
 
 
 def multiplies(kernel):
-    """Whether it is for a product with a sparse matrix; other ops have interpreter's scripts of their own."""
-    return kernel.op in ("spmm", "spmm_t", "sddmm")
+    """Whether it is for a product with any sparse matrix; others have interpreter's scripts of their own."""
+    return kernel.op in ("spmm", "spmm_t", "sddmm") and not kernel.patterns
 
 
 def large(op, dtype):

@@ -9,6 +9,7 @@ import sys
 import torch
 from interpreter import Interpreter, deaf
 
+from suite.activations import without
 from suite.case import from_id
 from suite.check import Wrong, check, question
 from suite.conformance import Trial, examine
@@ -17,9 +18,10 @@ from suite.op import OPS, discover_parts, make_operands
 from suite.registry import discover
 from suite.selection import PADDING, from_map
 
-EXPERTS, PAGES, EVERY = "moe_scatter_triton", "decode_gather_triton", "decode_stream_triton"
+EXPERTS, STEP = "moe_scatter_triton", "moe_step_scatter_triton"
+PAGES, EVERY = "decode_gather_triton", "decode_stream_triton"
 DOWN, UP = "actmm_gather_triton", "actmm_up_gather_triton"
-NAMES = (EXPERTS, PAGES, EVERY, DOWN, UP)
+NAMES = (EXPERTS, STEP, PAGES, EVERY, DOWN, UP)
 CONTROL = "another route or selection than was given"
 ROUTED = (  # even and uneven; tokens of fewer experts, and of none; nothing to do; one token; ragged sizes
     ("moe/n=17,e=5,d=33,f=9/unstructured@0.5/float32/seed=0", ""),
@@ -30,6 +32,7 @@ ROUTED = (  # even and uneven; tokens of fewer experts, and of none; nothing to 
     ("moe/n=20,e=16,d=40,f=24/idle@0.9/float32/seed=0", ""),
 )
 TALL = "moe/n=70,e=4,d=24,f=40/zipf1@0.5/float32/seed=0"
+TRAINED = ROUTED[:4]
 TILES = ((16, 16, 16), (32, 16, 32), (64, 32, 16))  # choices, columns, numbers of a step
 PAGED = (
     ("decode/n=2,h=4,g=2,t=96,d=32,b=16/unstructured@0.5/float16/seed=0", ""),
@@ -72,6 +75,23 @@ def layers(op):
         yield f"{op}/{sizes}/unstructured@{sparsity}/{dtype}/seed=0", twist
 
 
+def activated(name):
+    """Neurons by their cuts; then chosen ones, with what the selector adds, and others after them."""
+    one = KERNELS[name]
+    yield from told(one, layers(one.op))
+    for sizes, dtype in (("m=60,k=70,n=5", "float16"), ("m=70,k=60,n=1", "float32")):
+        of = from_id(f"{one.op}/{sizes}/chosen@0.5/{dtype}/seed=0")
+        operands = make_operands(of)
+        w, _, *live = operands
+        made = one.prepare(*operands)
+        for silent in (live[-1] < 0, live[-1] > 0.5):
+            added = torch.randn(len(w), 1, generator=torch.Generator().manual_seed(1)).to(w.dtype)
+            found = without(live[-1], silent, beside=added)
+            yield f"{of} {int(silent.sum())}", answered(made.run(*live, found), of, (w, found, *live))
+        yield f"{of} by cuts again", answered(made.run(*live), of, operands)
+        yield CONTROL, answered(made.run(*live), of, (w, found, *live))
+
+
 def routed(scatter):
     """Many tokens by small tables, so that several programs route and several groups of tiles follow."""
     one = KERNELS[EXPERTS]
@@ -87,6 +107,40 @@ def routed(scatter):
     (twin, _, _) = OPS["moe"].twin(operands, *(torch.zeros(1, 1),) * 2)
     yield f"{of} anew", answered(made.run(*twin[3:]), of, twin)
     yield CONTROL, answered(made.run(*twin[3:]), of, (*twin[:4], operands[4]))
+
+
+def stepped(scatter, step):
+    """A training step likewise, by one tile."""
+    one = KERNELS[STEP]
+    yield from told(one, [(name.replace("moe/", "moe_step/"), twist) for name, twist in TRAINED])
+    scatter.TABLE, scatter.GROUP = 32, 2
+    of = from_id(TALL.replace("moe/", "moe_step/"))
+    operands = make_operands(of)
+    step.quickest = lambda key, ways, call, on: scatter.Way(*TILES[1], 1, 1)
+    made = one.prepare(*operands)
+    yield f"{of} by {TILES[1]}", answered(made.run(*operands[1:]), of, operands)
+    yield "work", unlike(made.executed(), whole_steps(of, operands[0], *TILES[1]))
+    twin = question(of, operands).twin.operands
+    yield f"{of} anew", answered(made.run(*twin[1:]), of, twin)
+    yield CONTROL, answered(made.run(*twin[1:]), of, operands)
+
+
+def whole_steps(of, route, rows, columns, deep):
+    """FLOPs of the four products of choices, and of the gradients of an expert's two weights."""
+    choices, summed = (
+        sum(-(-load // unit) * unit for load in route.row_lengths.tolist()) for unit in (rows, deep)
+    )
+    d, f = of["d"], of["f"]
+
+    def whole(size, unit):
+        return -(-size // unit) * unit
+
+    products = sum(
+        whole(outputs, columns) * whole(inputs, deep)
+        for outputs, inputs in ((2 * f, d), (d, f), (f, d), (d, 2 * f))
+    )
+    gradients = sum(whole(high, rows) * whole(broad, columns) for high, broad in ((2 * f, d), (d, f)))
+    return 2 * (choices * products + summed * gradients)
 
 
 def whole_tiles(of, route, rows, columns, deep):
@@ -174,13 +228,15 @@ def main():
     discover(folders=("kernels",))
     from suite.kernels.decode import pages_triton as pages
     from suite.kernels.moe import scatter_triton as scatter
+    from suite.kernels.moe_step import scatter_step_triton as step
 
     asked = {
         EVERY: told(KERNELS[EVERY], PAGED[:1] + PAGED[2:4]),
+        STEP: stepped(scatter, step),
         EXPERTS: routed(scatter),
         PAGES: paged(pages),
-        DOWN: told(KERNELS[DOWN], layers("actmm")),
-        UP: told(KERNELS[UP], layers("actmm_up")),
+        DOWN: activated(DOWN),
+        UP: activated(UP),
     }
     for name, questions in asked.items():
         for question_of, wrong in questions:

@@ -15,6 +15,7 @@ OUTCOMES = {
     "rogue_cached": "wrong",
     "rogue_prepared_answer": "wrong",
     "rogue_lazy": "wrong",
+    "rogue_clock": "wrong",
     "rogue_exit": "broken",
     "rogue_exit_hard": "broken",
     "rogue_raises": "broken",

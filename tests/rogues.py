@@ -126,6 +126,18 @@ def rogue_lazy(a, b):
 
 
 @kernel(op="spmm")
+def rogue_clock(a, b):
+    """Stops every clock that others might time it by."""
+
+    def run(b):
+        time.perf_counter = lambda: 0.0
+        torch.cuda.Event.elapsed_time = lambda *events: 0.0
+        return honest(a, b)
+
+    return run
+
+
+@kernel(op="spmm")
 def rogue_exit(a, b):
     """Leaves politely."""
     return lambda b: sys.exit(0)

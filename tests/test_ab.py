@@ -1,5 +1,6 @@
 """Two refs of a stranger's repository with a compiled kernel: built, measured in turn, and told apart."""
 
+import argparse
 import json
 import os
 import shutil
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from suite.commands.ab import plugins
+from suite.commands import load
+from suite.commands.ab import declare, kernels, plugins
 from suite.comparing.duel import looks
 from suite.comparing.verdicts import Rule
 from suite.comparing.versions import Version, furnish, git, is_own
+from suite.cpu.device import Cpu
+from suite.kernel import KERNELS
+from suite.registry import Unusable
 
 ROOT = Path(__file__).parent.parent
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
@@ -226,6 +231,42 @@ def test_a_plugin_is_the_versions_own_where_it_has_one(tmp_path: Path, monkeypat
     monkeypatch.chdir(repository)
     version = Version("ref", "c0ffee", tree, tmp_path, tmp_path / "log")
     assert plugins(["a.py", "b.py"], version, repository) == [str(tree / "a.py"), str(repository / "b.py")]
+
+
+class Listing:
+    """A version that has these kernels, and their ops."""
+
+    folder = ROOT
+
+    def __init__(self, **ops: str) -> None:
+        self.ops = ops
+
+    def measure(self, *words: str) -> str:
+        return json.dumps({"kernels": {name: {"op": op} for name, op in self.ops.items()}})
+
+
+def chosen(words: list[str], *versions: Listing) -> list[str]:
+    """What is measured, as `run` is told."""
+    parser = argparse.ArgumentParser()
+    declare(parser)
+    given = parser.parse_args(["--base", "x", *words])
+    return kernels(given, Cpu(1), versions, ROOT).split(",")  # pyright: ignore
+
+
+def test_what_is_measured_is_what_either_version_has_and_the_dense_kernels_of_its_ops() -> None:
+    load()
+    base, head = Listing(spmm_old="spmm", sddmm_old="sddmm"), Listing(spmm_old="spmm", moe_new="moe")
+    assert chosen([], base, head) == ["*"]
+    for glob, op in (("spmm_o*", "spmm"), ("moe_new", "moe"), ("sddmm_*", "sddmm")):
+        first, *dense = chosen(["--kernels", glob], base, head)
+        assert first == glob and dense and {KERNELS[name].op for name in dense} == {op}
+        assert all(KERNELS[name].dense and KERNELS[name].on == "cpu" for name in dense)
+    brought = chosen(["--plugin", str(ROOT / "tests" / "rogues.py")], base, head)
+    assert {"spmm_old", "sddmm_old", "moe_new"} < set(brought)
+    with pytest.raises(Unusable, match="'spmm_new' matches no kernel of either version"):
+        chosen(["--kernels", "spmm_new"], base, head)
+    with pytest.raises(Unusable, match="registers no kernel in either version"):
+        chosen(["--plugin", str(ROOT / "tests" / "rogues.py")], Listing(), Listing())
 
 
 def test_a_checkout_of_sparsemark_is_known_as_such() -> None:

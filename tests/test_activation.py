@@ -1,4 +1,4 @@
-"""Sparse activations: what the ops ask, what kernels read, how cuts are found, and what batches share."""
+"""Sparse activations: what the ops ask, what kernels read, and what batches share. Rules: test_neurons.py."""
 
 from itertools import islice, pairwise
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_a_line_states_the_union_of_the_batch(op):
     of = case(op, Unstructured(0.9), m=300, k=200, n=8)
     operands = make_operands(of)
     _, cut, *_, live = operands
-    union = activations.union_share(reaching(cut, live).t())
+    union = float(reaching(cut, live).any(1).double().mean())
     stated = ledger(of, operands)
     assert stated["structure"]["empty_rows"] == pytest.approx(1 - union, abs=1e-4)
     assert stated["sparsity"] == pytest.approx(0.9)
@@ -195,141 +195,34 @@ def test_a_wrong_kernel_is_found_out(prepare, device):
     assert verdict.outcome == "wrong", verdict
 
 
-# Cuts, and what they leave.
-
-shares = st.sampled_from((0.0, 0.25, 0.5, 0.9, 0.99, 1.0))
-
-
-@teal
-@given(shares, st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
-def test_a_cut_leaves_what_was_asked_for_to_one_activation(share, tokens, neurons, seed):
-    sample = drawn(tokens, neurons, seed=seed)
-    kept = reaching(activations.even_cuts(sample, share), sample.t())
-    assert abs(int(kept.sum()) - (1 - share) * sample.numel()) <= 1
-    if share == 0:
-        assert kept.all() and (activations.even_cuts(sample, share) == 0).all()
-
-
-@teal
-@pytest.mark.paper("cats")
-def test_cuts_hold_on_other_tokens_too():
-    for function in (lambda x: x, F.silu):
-        cut = activations.even_cuts(function(drawn(400, 300)), 0.5)
-        held_out = function(drawn(400, 300, seed=1))
-        assert float(reaching(cut, held_out.t()).double().mean()) == pytest.approx(0.5, abs=0.01)
-
-
-@pytest.mark.paper("chess")
-def test_equal_weights_make_all_cuts_equal():
-    sample = drawn(50, 40)
-    even = activations.even_cuts(sample, 0.6)
-    assert torch.equal(activations.weighed_cuts(sample, torch.full((40,), 2.0), 0.6), even)
-    assert not torch.equal(activations.weighed_cuts(sample, drawn(40, seed=1).abs(), 0.6), even)
-
-
-def errors(w, x, *kept):
-    """Of the outputs, for each of several choices: mean squares."""
-    return [float((((x * one) @ w.t() - x @ w.t()) ** 2).mean()) for one in kept]
-
-
-@teal
-@pytest.mark.paper("chess")
-@pytest.mark.paper("wina")
-@pytest.mark.parametrize("seed", range(3))
-def test_weighing_errs_less_than_magnitude_and_that_less_than_chance(seed):
-    """On other tokens than the cuts are from, at an equal share."""
-    scale = torch.linspace(-2, 2, 128).exp()
-    w, sample, x = drawn(64, 128, seed=seed) * scale, drawn(256, 128, seed=7), drawn(256, 128, seed=8)
-    norms = w.norm(dim=0)
-    chance = drawn(256, 128, seed=9).argsort(1) < 64
-    even = reaching(activations.even_cuts(sample, 0.5), x.t()).t()
-    weighed = reaching(activations.weighed_cuts(sample, norms, 0.5), x.t()).t()
-    each = activations.best(x, norms, 64)
-    magnitude = activations.best(x, torch.ones(128), 64)
-    found = errors(w, x, chance, even, weighed)
-    assert found == sorted(found, reverse=True) and found[2] < 0.7 * found[1]
-    found = errors(w, x, chance, magnitude, each)
-    assert found == sorted(found, reverse=True) and found[2] < 0.7 * found[1]
-
-
-@teal
-def test_higher_cuts_err_more():
-    w, x = drawn(64, 128), drawn(256, 128, seed=1)
-    kept = [reaching(activations.even_cuts(x, share), x.t()).t() for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
-    found = errors(w, x, *kept)
-    assert found[0] == 0 and all(one < other for one, other in pairwise(found))
-
-
-@pytest.mark.paper("wina")
-@pytest.mark.parametrize("seed", range(20))
-def test_with_orthogonal_weights_the_weighed_choice_is_the_best_there_is(seed):
-    w = torch.linalg.qr(drawn(8, 8, seed=seed))[0] * drawn(8, seed=seed + 50).exp()
-    x = drawn(1, 8, seed=seed + 99)
-    sets = torch.combinations(torch.arange(8), 3)
-    every = torch.zeros(len(sets), 8).scatter_(1, sets, 1.0)
-    left = (((1 - every) * x) @ w.t()).norm(dim=1)
-    chosen = activations.best(x, w.norm(dim=0), 3)
-    assert int(chosen.sum()) == 3
-    assert torch.equal(every[left.argmin()].bool(), chosen[0])
-    assert torch.equal(activations.best(x, torch.ones(8), 3)[0], x.abs()[0] >= x.abs()[0].sort().values[-3])
-
-
-@pytest.mark.paper("scap")
-@pytest.mark.parametrize("seed", range(3))
-def test_a_planted_mode_is_found_and_moving_to_it_loses_nothing(seed):
-    tail = drawn(300, seed=seed).abs() * 5
-    sample = torch.cat((drawn(1700, seed=seed + 10) * 0.1 - 0.28, tail))
-    assert float(activations.mode(sample)) == pytest.approx(-0.28, abs=0.06)
-    w, x = drawn(30, 50), drawn(20, 50, seed=1)
-    for centre in (activations.mode(x), drawn(50, seed=2)):
-        moved, bias = activations.centred(x, w, centre)
-        torch.testing.assert_close(moved @ w.t() + bias, x @ w.t())
-
-
-@pytest.mark.paper("scap")
-@pytest.mark.parametrize("seed", range(3))
-def test_centring_errs_less_where_activations_crowd_elsewhere(seed):
-    w, x = drawn(64, 128, seed=seed), drawn(512, 128, seed=seed + 1) * 0.1 - 0.28
-    x[:, ::8] = drawn(512, 16, seed=seed + 2)
-    moved, bias = activations.centred(x, w, activations.mode(x))
-    wanted = x @ w.t()
-
-    def error(of, bias):
-        kept = counting(activations.even_cuts(of, 0.7), of.t()).t()
-        return float((kept @ w.t() + bias - wanted).norm())
-
-    assert error(moved, bias) < 0.7 * error(x, 0.0)
-
-
-@teal
-def test_layers_share_sparsity_out_where_it_costs_least():
-    weights, costs = (100, 300, 200), (1.0, 4.0, 2.0)
-    errors = [lambda share, cost=cost: cost * share**2 for cost in costs]
-    found = activations.shared_out(errors, weights, 0.5)
-    assert sum(share * own for share, own in zip(found, weights, strict=True)) == pytest.approx(300)
-    even = sum(error(0.5) for error in errors)
-    assert sum(error(share) for error, share in zip(errors, found, strict=True)) < even
-    assert activations.shared_out(errors, (1, 1, 1), 1.0, steps=60) == pytest.approx([1.0, 1.0, 1.0])
-    assert activations.shared_out(errors, weights, 0.0) == [0.0, 0.0, 0.0]
+# What a batch shares.
 
 
 @pytest.mark.paper("lazy-neuron")
 @pytest.mark.paper("relu2")
-def test_shares_are_counts():
-    x = torch.tensor([[1.0, 0.0, -0.0, 2.0], [0.0, 0.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]])
-    assert activations.nonzero_share(x).tolist() == [0.5, 0.5, 0.0]
-    assert activations.union_share(x != 0) == 0.75
-    assert activations.reuse(x != 0) == 0.5
-    assert activations.reuse(torch.ones(3, 4, dtype=torch.bool)) == 1.0
-    assert activations.best(F.relu(drawn(5, 30)), torch.ones(30), 7).sum(1).tolist() == [7] * 5
+def test_what_a_line_states_of_activations_is_counted():
+    """Four neurons and three tokens, by hand; with ReLU and a small cut, zeros are what is silent."""
+    x = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-0.0, 3.0, 0.0], [2.0, 4.0, 0.0]])
+    w = drawn(5, 4)
+    for cut in (torch.full((4,), 1e-3), activations.least(x)):
+        operands = (w, cut, x)
+        of = case("actmm", Unstructured(0.5), m=5, k=4, n=3)
+        stated = ledger(of, operands)
+        assert stated["sparsity"] == pytest.approx(1 - 4 / 12)
+        assert stated["structure"]["empty_rows"] == 0.25  # one neuron that no token uses
+        assert stated["flops_useful"] == 2 * 5 * 4
+        contribution = (x[:, None] * w.t()[:, :, None]).norm(dim=1) > 0
+        assert torch.equal(contribution, reaching(cut, x)), "by zeros, or by what neurons add: the same"
 
 
-@pytest.mark.paper("lazy-neuron")
-def test_enough_of_the_best_is_all_of_a_relu_layer():
-    w, x = drawn(20, 30), F.relu(drawn(6, 30, seed=1))
-    enough = int((x > 0).sum(1).max())
-    torch.testing.assert_close((x * activations.best(x, torch.ones(30), enough)) @ w.t(), x @ w.t())
+@pytest.mark.paper("relu2")
+@given(st.integers(2, 9), st.integers(1, 30), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_reuse_is_the_overlap_of_neighbours(tokens, neurons, seed):
+    counting = drawn(neurons, tokens, seed=seed) > 0.3
+    sets = [{at for at in range(neurons) if counting[at, token]} for token in range(tokens)]
+    shared = sum(len(now & before) for before, now in pairwise(sets))
+    assert activations.reuse(counting) == pytest.approx(shared / max(1, sum(map(len, sets[1:]))))
 
 
 @pytest.mark.paper("polar-sparsity")
@@ -346,18 +239,3 @@ def live_rows(pattern, n, m=11008):
     """The share of rows with a nonzero."""
     starts, _ = pattern.positions(m, n, seed=3)
     return float((starts[1:] > starts[:-1]).mean())
-
-
-@pytest.mark.paper("sparsing-law")
-def test_the_sparsity_at_a_price_is_where_quality_has_risen_by_it():
-    def perplexity(sparsity):
-        return 10 * (1 + sparsity**4)
-
-    found = [activations.affordable(perplexity, rise) for rise in (0.001, 0.01, 0.05, 0.1, 2.0)]
-    assert found == sorted(found) and found[-1] == 1.0
-    for rise, at in zip((0.001, 0.01, 0.05, 0.1), found, strict=False):
-        assert perplexity(at) == pytest.approx(10 * (1 + rise), rel=2e-3)
-    zeros = 0.6  # of a ReLU layer, which cost nothing
-    assert activations.affordable(lambda share: 10 * (1 + max(0.0, share - zeros)), 0.0) == pytest.approx(
-        zeros, abs=2e-3
-    )

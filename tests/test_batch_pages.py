@@ -10,7 +10,7 @@ from suite import report
 from suite.activations import union_law
 from suite.op import discover_parts
 from suite.reading import batch_figures
-from suite.reading.batch import batches, titles, unions
+from suite.reading.batch import batches, checked, titles, unions
 from suite.reading.figures import HOVER
 from suite.reading.routing import as_dense, routed
 from suite.reading.svg import svg
@@ -206,7 +206,7 @@ def test_a_line_that_does_not_say_how_many_rows_are_empty_has_no_union(tmp_path)
     assert (
         rows["live"].isna().all()
         and unions(rows).empty
-        and titles(rows) == {"unstructured@0.9": "unstructured, 90 %"}
+        and titles(rows) == {("unstructured@0.9", ""): "unstructured, 90 %"}
     )
     page = page_of("batch", tmp_path, *lines)
     assert "What tokens have in common" not in page and "nan" not in words(page).lower()
@@ -222,6 +222,61 @@ def test_the_page_of_batches_says_it(tmp_path):
     assert page.count("<svg") == 2  # one batch is no curve
     assert "56.9\N{NO-BREAK SPACE}%" in text or "57.0 %" in text  # 1 - 0.9^8
     assert "nan" not in text.lower() and page.count("<caption") == page.count("<table")
+
+
+def methods(tokens=(1, 4, 16), visits=3):
+    """Rules at a budget of 90 %: `good` stops paying at 8 tokens, `shared` never, `random` is luck."""
+    rng = np.random.default_rng(1)
+    for visit in range(1, visits + 1):
+        for n in tokens:
+            given = ("actmm", {"m": 2048, "k": 8192, "n": n}, "chosen@0.9")
+            case = f"actmm/m=2048,k=8192,n={n}/chosen@0.9/bfloat16/seed=0/data=swiglu"
+            for selector, seconds, live, recall in (
+                (None, 1e-3, 0.1, None),
+                ("good", 1e-3 * n / 8, union_law(0.1, n), 0.9),
+                ("shared", 5e-4, 0.1, 0.7),
+                ("random", 1e-4, union_law(0.1, n), 0.1),
+            ):
+                work = {"dense": selector is None, "execution": "sparse" if selector else "dense"}
+                work |= {"selector": selector, "data": "swiglu", "case": case, "sparsity": 0.9}
+                work |= {
+                    "control": "luck" if selector == "random" else None,
+                    "kernel_hash": selector or "actmm_dense",
+                }
+                work |= {"quality": {} if recall is None else {"recall": recall, "error": 1 - recall}}
+                kernel = "actmm_mine" if selector else "actmm_dense"
+                work["kernel_hash"] = selector or kernel
+                yield entry(*given, kernel, seconds, {"empty_rows": 1 - live}, visit, rng, work)
+
+
+@pytest.mark.paper("polar-sparsity")
+def test_the_batch_at_which_each_method_stops_paying_is_said(tmp_path):
+    lines = [*activations(tokens=(1, 4, 16)), *methods()]
+    rows = batches(*table(tmp_path, *lines))
+    found = unions(rows)
+    assert set(found["line"]) == {"unstructured", "good", "shared"}
+    assert (found[found["line"] == "shared"]["live"].round(4) == 0.1).all()
+    page = page_of("batch", tmp_path, *lines)
+    text = words(page)
+    assert re.search(r"good\S* up to (7\.9|8\.0)\d* tokens \([\d.]+-[\d.]+\)", text)
+    assert "shared to the largest measured, 16 tokens" in text
+    assert re.search(r"the best of them to the largest measured, 16 tokens", text)
+    assert ">luck</span>" in page and "chosen, 90 %, swiglu, shared" in text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert "nan" not in text.lower() and page.count("<caption") == page.count("<table")
+
+
+@pytest.mark.paper("sirius")
+def test_what_checks_leave_of_a_speed_up_is_worked_out(tmp_path):
+    """A token of 1/8 of the dense time, and 1/16 of a dense call of 16: 5.3 in place of 8."""
+    rows = batches(*table(tmp_path, *methods()))
+    found = {row.selector: row for row in checked(rows).itertuples()}
+    assert set(found) == {"good", "shared"} and {row.every for row in found.values()} == {16}
+    assert found["good"].gain == pytest.approx(1 / (1 / 8 + 1 / 16), rel=0.02)
+    assert found["good"].density == pytest.approx(0.1 + 1 / 16)
+    assert checked(batches(*table(tmp_path, *methods(tokens=(1,))))).empty
+    assert "with checks" in words(page_of("batch", tmp_path, *methods()))
 
 
 def test_how_uneven_a_route_may_be_is_found(tmp_path):

@@ -174,6 +174,7 @@ def test_means_are_per_kernel_and_workload(base: Path, tmp_path: Path) -> None:
     means = {one.kernel: one for one in made.means}
     assert set(means) == set(KERNELS) and all(one.cases == 3 for one in made.means)
     assert means["spmm_mine"].low < 0.1 < means["spmm_mine"].high  # the cube root of 1.331
+    assert all(one.low < one.change < one.high for one in made.means)
 
 
 def test_a_folder_is_the_runs_of_one_version(tmp_path: Path) -> None:

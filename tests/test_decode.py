@@ -264,7 +264,9 @@ def test_scores_of_a_group_are_for_all_its_heads():
 def test_a_budget_is_met_exactly(name, sparsity, page):
     one = point(sparsity, b=page)
     found = asked(one).chosen(SELECTORS[name]).operands[0]
-    assert bool((found.row_lengths == pages_kept(one)).all())
+    assert found.nonzeros == 8 * pages_kept(one)
+    uneven = name in ("streaming_pages", "selective_heads")
+    assert uneven or bool((found.row_lengths == pages_kept(one)).all())
 
 
 @pytest.mark.paper("double-sparsity")

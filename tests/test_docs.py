@@ -22,4 +22,4 @@ def test_every_kernel_is_told_of_once():
 
 def test_every_kernel_that_is_named_is_there():
     named = re.findall(rf"`((?:{'|'.join(OPS)})_\w+)`", TOLD)
-    assert set(named) <= set(KERNELS)
+    assert set(named) - set(OPS) <= set(KERNELS)

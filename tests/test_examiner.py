@@ -22,7 +22,7 @@ def check(*words, **more):
 
 def test_each_rogue_is_named_with_what_it_did_and_the_others_go_on():
     dying = ["rogue_segfault", "rogue_exit_hard", "rogue_hang"]
-    names = [*dying, "rogue_exit", "rogue_vandal_fixed", "rogue_none"]
+    names = [*dying, "rogue_exit", "rogue_vandal_fixed", "rogue_clock", "rogue_none"]
     done = check(*names, "--json", "--limit", "5s")
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
@@ -34,6 +34,7 @@ def test_each_rogue_is_named_with_what_it_did_and_the_others_go_on():
     assert "the process exited with status 0" in first["rogue_exit_hard"]
     assert "took longer than 5 s" in first["rogue_hang"]
     assert "changes its operand a" in first["rogue_vandal_fixed"]
+    assert "it replaces time.perf_counter" in first["rogue_clock"]
     good = found["rogue_none"]
     assert good["ok"] > 100 and not good["failed"]
 
@@ -44,6 +45,16 @@ def test_a_death_is_shown_with_its_trial():
     assert "rogue_segfault" in done.stdout and "rogue_garbage" in done.stdout
     assert "unstructured@0/float32/seed=0: broken: the process died of SIGSEGV" in done.stderr
     assert "garbage\ngarbage" not in done.stdout + done.stderr
+
+
+def test_of_a_plugin_its_own_kernels_are_checked(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from sparsemark import kernel\n@kernel(op='spmm', only={'n': 1})\n"
+        "def mine(a, b):\n    return lambda b: a.dense @ b\n"
+    )
+    done = subprocess.run((*CHECK, "--plugin", plugin), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.startswith("mine ") and done.stdout.count("\n") == 1
 
 
 def test_an_op_without_trials_is_said(tmp_path):

@@ -20,11 +20,14 @@ from suite.patterns.fan_in import FanIn
 from suite.patterns.given import Given
 from suite.patterns.grouped_n_of_m import GroupedNofM
 from suite.patterns.hot import Hot
+from suite.patterns.monarch import Monarch
 from suite.patterns.n_of_m import NofM
+from suite.patterns.patch import Patch
 from suite.patterns.planted import Planted
 from suite.patterns.positions import choose, pick
 from suite.patterns.prefix import Prefix
 from suite.patterns.rmat import Rmat
+from suite.patterns.routers import ExpertChoice, Hashed, Prototypes, Relu, TopP
 from suite.patterns.routes import Bursts, Crowded, Dirichlet, Idle, Zipf
 from suite.patterns.stencil import Stencil
 from suite.patterns.unstructured import Unstructured
@@ -56,7 +59,9 @@ KINDS = {
     GroupedNofM: grouped,
     Block: st.builds(Block, blocks, blocks, sparsities),
     Planted: st.builds(Planted, blocks, blocks, sparsities),
+    Patch: st.builds(Patch, blocks, st.sampled_from((4, 8, 20)), sparsities),
     Butterfly: st.builds(Butterfly, blocks),
+    Monarch: st.builds(Monarch, st.integers(2, 6), st.integers(2, 6)),
     Stencil: st.builds(Stencil, st.sampled_from((5, 7, 9, 27))),
     Prefix: st.builds(Prefix, blocks, blocks, blocks),
     Documents: st.builds(Documents, blocks, st.integers(0, 20)),
@@ -65,17 +70,27 @@ KINDS = {
     Crowded: st.builds(Crowded, sparsities),
     Idle: st.builds(Idle, sparsities),
     Bursts: st.builds(Bursts, blocks, sparsities),
+    Relu: st.builds(Relu, sparsities),
+    TopP: st.builds(TopP, st.floats(0, 0.5, allow_subnormal=False)),
+    ExpertChoice: st.builds(ExpertChoice, sparsities),
+    Prototypes: st.builds(Prototypes, st.sampled_from((0.0, 0.5, 0.75, 0.875, 1.0))),
+    Hashed: st.builds(Hashed, sparsities),
 }
 patterns = st.one_of(*KINDS.values())
 
-FIXED = (Banded, Butterfly, Stencil, Prefix, Documents)  # nothing in them is random
+FIXED = (Banded, Butterfly, Monarch, Stencil, Prefix, Documents)  # nothing in them is random
 
 
-def fitting(pattern: Pattern, m: int, k: int) -> int:
-    """Columns that the pattern can have beside so many rows."""
+def fitting(pattern: Pattern, m: int, k: int) -> tuple[int, int]:
+    """Rows and columns that the pattern can have, near to these."""
     if isinstance(pattern, GroupedNofM):
-        return k * pattern.m
-    return m if isinstance(pattern, Stencil) else k
+        return m, k * pattern.m
+    if isinstance(pattern, Monarch):
+        k = max(1, k // 10) * pattern.blocks * pattern.groups
+        return k + max(1, m // 10) * pattern.groups, k
+    if isinstance(pattern, TopP | Prototypes):
+        m = 8 * -(-m // 8)
+    return (m, m) if isinstance(pattern, Stencil) else (m, k)
 
 
 def mask(pattern: Pattern, m: int, k: int, seed: int = 0) -> np.ndarray:
@@ -100,7 +115,7 @@ def test_every_pattern_is_tried_here() -> None:
 @given(patterns, sides, sides, seeds)
 @settings(max_examples=400, deadline=None)
 def test_counts_are_exact_and_rows_are_in_order(pattern: Pattern, m: int, k: int, seed: int) -> None:
-    k = fitting(pattern, m, k)
+    m, k = fitting(pattern, m, k)
     assert pattern.faults(m, k) == []
     found = mask(pattern, m, k, seed)
     assert found.sum() == pattern.count(m, k)
@@ -111,7 +126,7 @@ def test_counts_are_exact_and_rows_are_in_order(pattern: Pattern, m: int, k: int
 @pytest.mark.parametrize("cls", [cls for cls in KINDS if cls not in FIXED])
 def test_another_seed_is_another_mask(cls: type) -> None:
     parameters = {NofM: (2, 4), VNofM: (16, 2, 8), GroupedNofM: (2, 4, 8)}
-    parameters |= {Block: (4, 8, 0.5), Planted: (4, 8, 0.5)}
+    parameters |= {Block: (4, 8, 0.5), Planted: (4, 8, 0.5), Patch: (4, 8, 0.5)}
     parameters |= {Zipf: (1.0, 0.5), Dirichlet: (0.5, 0.5), Bursts: (4, 0.5)}
     pattern = cls(*parameters.get(cls, (0.5,)))
     assert len({mask(pattern, 64, 64, seed).tobytes() for seed in range(8)}) == 8
@@ -153,6 +168,10 @@ def test_no_such_pattern(text: str) -> None:
         ("block0x4@0.5", "block0x4@0.5 has blocks of 0 x 4; sides are at least 1"),
         ("planted4x0@0.5", "planted4x0@0.5 has blocks of 4 x 0; sides are at least 1"),
         ("butterfly0", "butterfly0 has blocks of 0 x 0; the side is at least 1"),
+        ("patch16x6@0.5", "patch16x6@0.5 has tiles of 6 columns; 2:4 needs a multiple of 4"),
+        ("patch16x8@2", "a share of 2 is not between 0 and 1"),
+        ("monarch1x8", "monarch1x8 has 1 blocks and 8 groups; there are at least 2 of each"),
+        ("monarch8x8", "monarch8x8 deals outputs to 8 groups, got 0"),
         ("stencil6", "stencil6 is not known; there are stencils of 5, 7, 9 and 27 points"),
         ("given", "the pattern `given` is a file's own; name the file with --matrix FILE"),
     ],

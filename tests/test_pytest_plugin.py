@@ -45,6 +45,48 @@ def test_of_others(benchmark):
     benchmark(sum, [1, 2])
 """
 
+OTHER_OPS = """
+import torch
+
+torch.manual_seed(0)
+
+
+def test_gradient(sparse_benchmark):
+    mask, dy, x = torch.rand(96, 64) < 0.1, torch.randn(96, 8), torch.randn(64, 8)
+    rows, columns = mask.nonzero(as_tuple=True)
+    call = lambda dy, x: (dy[rows] * x[columns]).sum(1)
+    found = sparse_benchmark(call, mask, dy, x, op="sddmm", holds=(rows, columns))
+    assert found.best_dense.kernel.startswith("sddmm_dense") and found.speed_up > 0
+
+
+def test_attention(sparse_benchmark):
+    blocks = torch.eye(4, dtype=torch.bool).repeat(2, 1)
+    seen = blocks.view(2, 4, 4).repeat_interleave(16, 1).repeat_interleave(16, 2)
+
+    def call(q, k, v):
+        scores = q @ k.transpose(1, 2) / 32**0.5
+        return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+
+    found = sparse_benchmark(call, blocks, *torch.randn(3, 2, 64, 32), op="attention", holds=(seen,))
+    assert found.line.sizes == {"h": 2, "g": 2, "n": 64, "d": 32, "b": 16} and found.speed_up > 0
+
+
+def test_experts(sparse_benchmark):
+    up, down = torch.randn(4, 16, 12) / 4, torch.randn(4, 12, 8) / 3
+    x, logits = torch.randn(6, 12), torch.randn(6, 4)
+    route = torch.zeros(4, 6).scatter_(0, logits.topk(2).indices.t(), 1.0)
+
+    def call(x, logits):
+        best, experts = logits.topk(2)
+        gates = torch.zeros_like(logits).scatter_(1, experts, best.softmax(-1))
+        gate, wide = torch.einsum("nd,efd->nef", x, up).chunk(2, -1)
+        hidden = torch.nn.functional.silu(gate) * wide * gates[..., None]
+        return torch.einsum("nef,edf->nd", hidden, down)
+
+    found = sparse_benchmark(call, route, up, down, x, logits, op="moe", holds=(up, down))
+    assert found.line.sparsity == 0.5 and found.speed_up > 0
+"""
+
 ROGUES = """
 import torch
 
@@ -80,11 +122,31 @@ def test_clock(sparse_benchmark, monkeypatch):
         monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
         return A @ b
 
-    assert sparse_benchmark(run, A, B).seconds > 0
+    sparse_benchmark(run, A, B)
+
+
+def test_right(sparse_benchmark):
+    assert sparse_benchmark(lambda b: A @ b, A, B).seconds > 0
 
 
 def test_shapes(sparse_benchmark):
     sparse_benchmark(lambda b: b, A, B.T)
+
+
+def test_other_op(sparse_benchmark):
+    sparse_benchmark(lambda dy, x: dy[:, 0] * x[:, 0], A, B, B, op="sddmm")
+
+
+def test_nobodys_op(sparse_benchmark):
+    sparse_benchmark(lambda b: b, A, B, op="gemm")
+
+
+def test_not_numbers(sparse_benchmark):
+    sparse_benchmark(lambda b: A @ b, A, B / 0)
+
+
+def test_lukewarm(sparse_benchmark):
+    sparse_benchmark(lambda b: A @ b, A, B, cache="lukewarm")
 """
 
 
@@ -120,6 +182,7 @@ def benched(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that a user's tests leave."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "test_user.py").write_text(USER)
+    (folder / "test_other_ops.py").write_text(OTHER_OPS)
     done = run(site, folder, "--benchmark-only", "--benchmark-json", "out.json", "--sparsemark-threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "out.json"
@@ -128,6 +191,7 @@ def benched(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_users_test_file_works_outside_the_checkout(benched: Path) -> None:
     told = json.loads(benched.read_text())
     names = ["test_scipys", "test_torchs[dense]", "test_torchs[csr]", "test_of_others"]
+    names += ["test_gradient", "test_attention", "test_experts"]
     assert sorted(one["name"] for one in told["benchmarks"]) == sorted(names)
     mine = {one["name"]: one for one in told["benchmarks"]}
     about = mine["test_scipys"]["extra_info"]
@@ -173,11 +237,23 @@ def test_compare_and_report_read_it(benched: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_right_fails_its_test(site: Path, tmp_path: Path) -> None:
     (tmp_path / "test_rogues.py").write_text(ROGUES)
-    done = run(site, tmp_path, "-rA", "--sparsemark-threads", "1")
+    done = run(site, tmp_path, "-rA", "--sparsemark-threads", "1", "--benchmark-json", "out.json")
     passed = [row.rpartition("::")[2] for row in done.stdout.splitlines() if row.startswith("PASSED")]
-    assert passed == ["test_clock"], done.stdout  # a patched clock is not the one that is read
-    assert len(re.findall(r"^test_\w+ on spmm/.*: wrong: ", done.stdout, re.MULTILINE)) == 4, done.stdout
-    assert "b must be 16 x n" in done.stdout and done.stdout.count("was not used at all") == 1
+    assert passed == ["test_right"], done.stdout
+    assert len(re.findall(r"^test_\w+ on (spmm|sddmm)/.*: wrong: ", done.stdout, re.MULTILINE)) == 6, (
+        done.stdout
+    )
+    for says in (
+        "b is 4 x 16; spmm of m=16, k=16, n=16 takes it as 16 x 16.",
+        "wrong: it replaces time.perf_counter",
+        "no op 'gemm'. Did you mean 'spgemm'?",
+        "the answer is not finite",
+        "cache='lukewarm' is not one of cold, hot.",
+    ):
+        assert says in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr and "not used at all" not in done.stdout
+    told = json.loads((tmp_path / "out.json").read_text())  # of those that failed there is nothing to tell
+    assert [one["name"] for one in told["benchmarks"]] == ["test_right"]
 
 
 def test_the_registry_runs_as_tests(site: Path, tmp_path: Path) -> None:

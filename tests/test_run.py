@@ -66,6 +66,7 @@ def test_no_line_is_lost_or_doubled(rogue_run):
         ("rogue_wrong", "times the error float32 allows"),
         ("rogue_shape", "the answer is 8 x 64, should be 64 x 8"),
         ("rogue_cached", "other live operands"),
+        ("rogue_clock", "it replaces time.perf_counter"),
         ("rogue_exit_hard", "status 0"),
         ("rogue_raises", "ZeroDivisionError"),
         ("rogue_boast", "the nonzeros alone are"),

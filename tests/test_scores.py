@@ -8,14 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lines import header, line, score, write
+from lines import NO_METER, header, line, score, write
 from msgspec.structs import replace
 
 from suite import report
 from suite.op import discover_parts
+from suite.reading.answers import NO_SCORES
 from suite.reading.frame import read
-from suite.reading.iso import duels
-from suite.reading.joined import Times, front
+from suite.reading.iso import duels, penalties
+from suite.reading.joined import Measured, front
 from suite.reading.opened import opened
 from suite.reading.orderings import claimed, orderings
 from suite.reading.scores import beaten, knee, mean, named, studies, told
@@ -23,6 +24,12 @@ from suite.registry import discover
 
 discover_parts()
 discover()
+
+LAYERS = [
+    {"name": "a", "m": 300, "k": 64, "n": 1, "pattern": "unstructured@0.8", "sparsity": 0.8},
+    {"name": "b", "m": 100, "k": 300, "n": 2, "pattern": "unstructured@0.6", "sparsity": 0.6},
+    {"name": "c", "m": 10, "k": 100, "n": 1, "pattern": "dense", "sparsity": 0.0},
+]
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
@@ -194,7 +201,7 @@ def test_equal_flops_put_a_larger_sparse_model_beside_a_smaller_dense_one(tmp_pa
         ),
     ]
     small = [
-        replace(line, pattern="unstructured@0.8", infer_flops=2.1e5, bytes=20_000)
+        replace(line, pattern="unstructured@0.8", infer_flops=2.02e5, bytes=20_000)
         if line.method == "small"
         else line
         for line in lines
@@ -202,9 +209,82 @@ def test_equal_flops_put_a_larger_sparse_model_beside_a_smaller_dense_one(tmp_pa
     (study,) = studies([found(tmp_path, *small)])
     (duel,) = duels(study, "flops")
     assert (duel.small, duel.sparse, duel.verdict) == ("small", "large-sparse", True)
-    assert duel.cost == pytest.approx(0.21)
+    assert duel.cost == pytest.approx(0.202)
     # Its training began with the dense model's: it cost twice that, and nothing dense did.
     assert duels(study, "training") == []
+    assert [one.sparse for one in duels(study, "bytes")] == ["large-sparse"]
+    apart = [
+        replace(line, infer_flops=2.05e5, bytes=20_300) if line.method == "small" else line for line in small
+    ]
+    (study,) = studies([found(tmp_path, *apart, name="apart.jsonl")])
+    assert duels(study, "flops") == duels(study, "bytes") == [], "2 %, 1 %: no further apart"
+
+
+def test_who_was_trained_far_longer_is_no_rival(tmp_path):
+    trained = {"training": "weights", "start": "fresh"}
+    lines = [
+        *(dense(seed, train_tokens=100) for seed in range(3)),
+        *(one("short", 0.8, seed, 0.85, train_tokens=200, **trained) for seed in range(3)),
+        *(one("long", 0.8, seed, 0.89, train_tokens=400, **trained) for seed in range(3)),
+        *(one("tuned", 0.8, seed, 0.86, train_tokens=50, training="weights") for seed in range(3)),
+        *(one("retuned", 0.8, seed, 0.88, train_tokens=150, training="weights") for seed in range(3)),
+        *(
+            one("small", 0.8, seed, 0.8, train_tokens=100, execution="dense", infer_flops=2e5, **trained)
+            for seed in range(3)
+        ),
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    assert [one.sparse for one in duels(study, "flops")] == ["tuned"], (
+        "150 examples, the dense model's with them"
+    )
+
+
+WHOLE = [layer | {"pattern": "dense", "sparsity": 0.0} for layer in LAYERS]
+
+
+@pytest.mark.paper("s4")
+def test_in_no_more_time_a_large_sparse_model_stands_beside_a_small_dense_one(tmp_path):
+    """The small one leaves a layer out: 2 ms of 3. The sparse one takes 1.6, at 50 % it would be 2.0."""
+    trained = {"training": "weights", "start": "fresh"}
+    small = {"execution": "dense", "layers": WHOLE[1:], "pattern": "unstructured@0.5", **trained}
+    lines = [
+        *(dense(seed, layers=WHOLE) for seed in range(3)),
+        *(one("small", 0.5, seed, 0.85 + 0.001 * seed, **small) for seed in range(3)),
+        *(one("large-sparse", 0.7, seed, 0.88, layers=LAYERS, **trained) for seed in range(3)),
+        *(one("untimed", 0.9, seed, 0.9, **trained) for seed in range(3)),
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    assert duels(study, "latency") == [] == duels(study, "latency", Measured(timed(tmp_path), "another"))
+    here = Measured(timed(tmp_path, joules=2.0), "made-up")
+    for cost in ("latency", "energy"):
+        few, whole = duels(study, cost, here)
+        assert (few.small, few.sparse, few.verdict) == ("small", "large-sparse", True)
+        assert (few.cost, whole.small, whole.cost) == (pytest.approx(2 / 3), "dense", 1.0)
+    slow = [LAYERS[0] | {"sparsity": 0.5}, LAYERS[1] | {"sparsity": 0.5}, LAYERS[2]]
+    slower = [replace(line, layers=slow) if line.method == "large-sparse" else line for line in lines]
+    slower += [one("small", 0.6, seed, 0.8, **small | {"layers": WHOLE[2:]}) for seed in range(3)]
+    (study,) = studies([found(tmp_path, *slower, name="slow.jsonl")])
+    assert [one.small for one in duels(study, "latency", here)] == ["small", "dense"], (
+        "none is as fast as 1 ms"
+    )
+
+
+@pytest.mark.paper("sparse-ift")
+def test_what_equal_flops_cost_is_told(tmp_path):
+    wide = {"training": "weights", "start": "fresh", "iso": "infer_flops", "infer_flops": 1.01e6}
+    lines = [
+        *(dense(seed, layers=WHOLE) for seed in range(3)),
+        *(
+            one("wide", 0.7, seed, 0.91 + 0.001 * seed, layers=LAYERS, bytes=120_000, **wide)
+            for seed in range(3)
+        ),
+        *(one("wide", 0.9, seed, 0.9, **wide) for seed in range(3)),
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    timed_one, untimed = penalties(study, Measured(timed(tmp_path), "made-up"))
+    assert (timed_one.flops, timed_one.bytes) == (pytest.approx(1.01), pytest.approx(1.2))
+    assert timed_one.time == pytest.approx(1.6 / 3) and timed_one.gain.low > 0
+    assert untimed.time is None and penalties(study, None)[0].time is None
 
 
 def test_the_pages_say_what_the_lines_do(tmp_path):
@@ -236,49 +316,166 @@ def test_a_run_without_scores_has_no_such_pages(tmp_path):
     )
 
 
-LAYERS = [
-    {"name": "a", "m": 300, "k": 64, "n": 1, "pattern": "unstructured@0.8", "sparsity": 0.8},
-    {"name": "b", "m": 100, "k": 300, "n": 2, "pattern": "unstructured@0.6", "sparsity": 0.6},
-    {"name": "c", "m": 10, "k": 100, "n": 1, "pattern": "dense", "sparsity": 0.0},
-]
+def timed(tmp_path, joules=None, windows=(0.5, 0.8, 0.9), also=None):
+    """Dense takes 1 ms at each layer's shape, sparse a time in proportion to its density.
 
-
-def timed(tmp_path, *leave_out):
-    """Dense takes 1 ms at each layer's shape, sparse a time in proportion to its density."""
+    joules: watts, of energy windows at these sparsities. also: another kernel's lines.
+    """
     made = []
-    for (m, k, n), visit in itertools.product(((300, 64, 8), (100, 300, 16), (10, 100, 8)), (1, 2)):
-        for sparsity in (0.5, 0.8, 0.9):
-            made.append(
-                line(
-                    m=m, k=k, n=n, sparsity=sparsity, dense=True, kernel="d", seconds=[1e-3] * 4, visit=visit
-                )
-            )
-            if (m, sparsity) not in leave_out:
-                seconds = [1e-3 * (1 - sparsity)] * 4
-                made.append(line(m=m, k=k, n=n, sparsity=sparsity, seconds=seconds, visit=visit))
+    shapes = ((300, 64, 8), (100, 300, 16), (10, 100, 8))
+    for (m, k, n), sparsity, visit in itertools.product(shapes, (0.5, 0.8, 0.9), (1, 2)):
+        about = {"m": m, "k": k, "n": n, "sparsity": sparsity, "visit": visit}
+        about |= {"energy_note": NO_METER if joules is None else None}
+        took = {True: 1e-3, False: 1e-3 * (1 - sparsity)}
+        for dense, seconds in took.items():
+            kernel = {"dense": dense, "kernel": "d" if dense else "s"}
+            made.append(line(**about, **kernel, seconds=[seconds] * 4))
+            if joules and visit == 1 and sparsity in windows:
+                window = {"cache": "rotating", "seconds": [seconds], "joules_counter": joules * seconds}
+                made.append(line(**about, **kernel, **window))
+        if also:
+            made.append(line(**about, **also))
     return read(write(tmp_path / "run.jsonl", header(), *made))
 
 
 def test_a_models_layers_take_what_kernels_took_at_their_shapes(tmp_path):
-    times = Times(timed(tmp_path), "made-up")
+    measured = Measured(timed(tmp_path), "made-up")
     model = one("m", 0.7, 0, 0.9, layers=LAYERS)
-    assert times.batches(model) == [8]
-    found = times.of(model, 8)
+    assert measured.batches(model) == [8]
+    found = measured.of(model, 8).seconds
     assert found.dense == pytest.approx(3e-3)
     assert found.sparse == pytest.approx(0.2e-3 + 0.4e-3 + 1e-3)  # between 50 and 80 %: in proportion still
-    assert found.between and found.speed_up == pytest.approx(3 / 1.6)
+    assert found.between and found.ratio == pytest.approx(3 / 1.6)
+
+
+@pytest.mark.paper("s4", "sparse-ift")
+def test_bytes_and_joules_join_as_times_do(tmp_path):
+    """Values and metadata are what kernels state; of joules one layer without a window leaves none."""
+    model = one("m", 0.7, 0, 0.9, layers=LAYERS)
+    found = Measured(timed(tmp_path), "made-up").of(model, 8)
+    dense = 4 * (300 * 64 + 100 * 300 + 10 * 100)
+    assert found.bytes.dense == dense
+    assert found.bytes.sparse == pytest.approx(
+        2 * 4 * (0.2 * 300 * 64 + 0.4 * 100 * 300) + 4 * 10 * 100, rel=1e-3
+    )
+    assert found.joules is None and found.unmetered == NO_METER
+    metered = Measured(timed(tmp_path, joules=2.0), "made-up").of(model, 8)
+    assert metered.joules.dense == pytest.approx(6e-3) and metered.unmetered == ""
+    assert metered.joules.ratio == pytest.approx(metered.seconds.ratio)
+    other = [LAYERS[0] | {"pattern": "unstructured@0.9", "sparsity": 0.9}, *LAYERS[1:]]
+    found = Measured(timed(tmp_path, joules=2.0, windows=(0.5, 0.8)), "made-up").of(
+        replace(model, layers=other), 8
+    )
+    assert found.seconds and found.joules is None and found.unmetered == "no energy window was chosen for it"
+
+
+def told_of(tmp_path, *scores):
+    """The fifth answer of the first screen, of each cell."""
+    frame = timed(tmp_path)
+    view = report.view_of([tmp_path / "run.jsonl", found(tmp_path, *scores).file])
+    assert len(view.frame) == len(frame)
+    return {(one.family, one.regime): one.accuracy for one in view.answers}
+
+
+def test_the_fifth_answer_is_what_a_task_stands_and_what_that_buys(tmp_path):
+    kept = [one("m", 0.7, seed, 0.897 + 0.0005 * seed, layers=LAYERS) for seed in range(3)]
+    lost = [one("m", 0.9, seed, 0.85, layers=LAYERS) for seed in range(3)]
+    luck = [one("luck", 0.9, seed, 0.9, layers=LAYERS, control=True) for seed in range(3)]
+    said = told_of(tmp_path, *kept, *lost, *luck)
+    assert said == {("unstructured", "decode"): "digits_mlp surely keeps 99 % up to 70 %: 1.9x"}
+    beyond = [LAYERS[0] | {"sparsity": 0.95, "pattern": "unstructured@0.95"}, *LAYERS[1:]]
+    untimed = [one("m", 0.7, seed, 0.9, layers=beyond, toy=True) for seed in range(3)]
+    (text,) = told_of(tmp_path, *untimed).values()
+    assert text == "digits_mlp (toy) surely keeps 99 % up to 70 %, not timed there"
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [one("m", 0.7, 0, 0.9, layers=LAYERS)],  # one seed shows nothing
+        [one("m", 0.7, seed, 0.9 - 0.02 * seed, layers=LAYERS) for seed in range(3)],
+        [one("m", 0.7, seed, 0.9, layers=LAYERS, control=True) for seed in range(3)],
+    ],
+)
+def test_what_is_not_shown_to_be_kept_buys_nothing(tmp_path, scores):
+    (text,) = told_of(tmp_path, *scores).values()
+    assert text == "digits_mlp surely keeps 99 % at no sparsity"
+
+
+def test_without_scores_of_the_layers_timed_nothing_is_said_of_accuracy(tmp_path):
+    other = [LAYERS[0] | {"m": 7}, *LAYERS[1:]]
+    for scores in ([], [one("m", 0.7, 0, 0.9)], [one("m", 0.7, 0, 0.9, layers=other)]):
+        assert set(told_of(tmp_path, *scores).values()) == {NO_SCORES}
+    elsewhere = [one("m", 0.7, seed, 0.9, layers=LAYERS, device="another") for seed in range(3)]
+    assert set(told_of(tmp_path, *elsewhere).values()) == {NO_SCORES}
+
+
+def test_what_is_surely_kept_is_on_the_page(tmp_path):
+    (study,) = studies([found(tmp_path, *falling("magnitude-uniform", 0.85), *falling("bad", 0.1))])
+    assert [curve.kept.sure for curve in study.curves] == [0.8, None]
+    report.write([tmp_path / "study.jsonl"], tmp_path / "site")
+    said = re.sub(r"<[^>]+>", " ", (tmp_path / "site" / "accuracy-digits_mlp.html").read_text())
+    assert "surely keeps 99 %" in said and "up to 80\N{NO-BREAK SPACE}%" in said
+
+
+@pytest.mark.paper("s4")
+def test_a_model_of_another_size_is_held_against_the_dense_one(tmp_path):
+    """Not against itself without zeros, than which a larger model is always much faster."""
+    small, large = LAYERS[:1], [*LAYERS, *LAYERS]
+    trained = {"training": "weights", "start": "fresh", "transform": "other"}
+    lines = [
+        *(dense(seed, layers=WHOLE) for seed in range(3)),
+        *(one("large", 0.7, seed, 0.9, layers=large, **trained) for seed in range(3)),
+        *(one("small", 0.8, seed, 0.9, layers=small, **trained) for seed in range(3)),
+        *(
+            one("smaller", 0.5, seed, 0.9, layers=WHOLE[1:], execution="dense", **trained)
+            for seed in range(3)
+        ),
+    ]
+    timed(tmp_path)
+    view = report.view_of([tmp_path / "run.jsonl", found(tmp_path, *lines).file])
+    (page,) = [shown for _, shown in report.REPORTS["pareto"].pages(view)]
+    gains = {point["method"]: point["gain"] for point in page["sections"][0]["points"]}
+    assert gains == {
+        "large": pytest.approx(3 / 3.2),
+        "small": pytest.approx(3 / 0.2),
+        "smaller": pytest.approx(3 / 2),
+    }
+    pruned = [one("pruned", 0.7, seed, 0.9, layers=LAYERS) for seed in range(3)]
+    view = report.view_of([tmp_path / "run.jsonl", found(tmp_path, *lines, *pruned, name="more.jsonl").file])
+    (page,) = [shown for _, shown in report.REPORTS["pareto"].pages(view)]
+    efficiency = {point["method"]: point["efficiency"] for point in page["sections"][0]["points"]}
+    assert efficiency.pop("pruned") == pytest.approx((3 / 1.6) / (1 / 0.3)) and set(efficiency.values()) == {
+        None
+    }
+    alone = found(tmp_path, *lines[3:], name="alone.jsonl")
+    view = report.view_of([tmp_path / "run.jsonl", alone.file])
+    (page,) = [shown for _, shown in report.REPORTS["pareto"].pages(view)]
+    assert not page["sections"][0]["points"], "of which size the dense model is, nobody says"
+
+
+@pytest.mark.parametrize("execution", ["masked", "simulated"])
+def test_what_skips_no_zeros_makes_no_model_faster(tmp_path, execution):
+    """However fast it was timed: the best sparse kernel stays the join's."""
+    frame = timed(tmp_path, also={"kernel": "fake", "execution": execution, "seconds": [1e-6] * 4})
+    assert (frame["kernel"] == "fake").any()
+    found = Measured(frame, "made-up").of(one("m", 0.7, 0, 0.9, layers=LAYERS), 8)
+    assert found.seconds.ratio == pytest.approx(3 / 1.6)
+    alone = frame[(frame["kernel"] == "fake") | frame["dense"]]
+    assert Measured(alone, "made-up").of(one("m", 0.7, 0, 0.9, layers=LAYERS), 8) is None
 
 
 def test_no_time_is_made_up_beyond_what_was_timed(tmp_path):
     beyond = [LAYERS[0] | {"sparsity": 0.95, "pattern": "unstructured@0.95"}, *LAYERS[1:]]
-    times = Times(timed(tmp_path), "made-up")
-    assert times.of(one("m", 0.7, 0, 0.9, layers=beyond), 8) is None
+    measured = Measured(timed(tmp_path), "made-up")
+    assert measured.of(one("m", 0.7, 0, 0.9, layers=beyond), 8) is None
     blocks = [LAYERS[0] | {"pattern": "block4x4@0.8"}, *LAYERS[1:]]
-    assert times.of(one("m", 0.7, 0, 0.9, layers=blocks), 8) is None
-    assert times.batches(one("m", 0.7, 0, 0.9, layers=[LAYERS[0] | {"m": 7}])) == []
-    assert Times(timed(tmp_path), "another").batches(one("m", 0.7, 0, 0.9, layers=LAYERS)) == []
+    assert measured.of(one("m", 0.7, 0, 0.9, layers=blocks), 8) is None
+    assert measured.batches(one("m", 0.7, 0, 0.9, layers=[LAYERS[0] | {"m": 7}])) == []
+    assert Measured(timed(tmp_path), "another").batches(one("m", 0.7, 0, 0.9, layers=LAYERS)) == []
 
 
+@pytest.mark.paper("s4")
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_the_front_is_what_brute_force_finds(points):
     expected = [not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points) for x, y in points]
@@ -307,3 +504,20 @@ def test_the_layers_that_are_timed_are_those_of_the_tasks():
         model = problem.dense() or problem.model()
         shapes = {tuple(one.weight.shape) for one in model.modules() if isinstance(one, torch.nn.Linear)}
         assert shapes <= timed
+
+
+def test_the_models_of_equal_cost_that_are_timed_are_those_of_the_transforms():
+    from suite.method import PARTS
+    from suite.patterns.unstructured import Unstructured
+    from suite.task import TASKS
+    from suite.workload import WORKLOADS
+    from suite.workloads.layers import LARGER, SMALLER
+
+    timed = {(case["m"], case["k"]) for case in WORKLOADS["layers"].cases("full")}
+    problem = TASKS["digits_mlp"].problem(0)
+    for transform, models in (("narrow", SMALLER), ("wide", LARGER)):
+        for sparsity, shapes in models.items():
+            model = PARTS[transform](problem, Unstructured(sparsity))
+            layers = [one for one in model.modules() if isinstance(one, torch.nn.Linear)]
+            assert [tuple(one.weight.shape) for one in layers] == list(shapes)
+            assert set(shapes) <= timed

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from suite.case import case
 from suite.check import question
+from suite.claims import claims
 from suite.commands import load
 from suite.conformance import cases_for, examine
 from suite.cpu.device import Cpu
@@ -18,7 +19,7 @@ from suite.op import faults, make_operands
 from suite.ops import attention
 from suite.patterns.chosen import Chosen
 from suite.selection import before, by_head, by_layer, by_row, of_heads, of_layer, of_rows, room
-from suite.selector import SELECTORS, entries, selector
+from suite.selector import SELECTORS, entries, ready, selector
 from suite.visit import Visit
 
 load()
@@ -51,6 +52,8 @@ def test_a_budget_is_met_to_one_block(name, op, sparsity):
     assert bool((found.row_lengths >= 1).all()), "a query sees nothing at all"
 
 
+@pytest.mark.paper("seerattention", "spargeattn", "xattention", "pbs-attn", "psa")
+@pytest.mark.paper("proxyattn", "adaspa", "anchorattention", "sparse-vdit", "lserve")
 @pytest.mark.parametrize(("name", "op"), ATTEND)
 def test_at_no_sparsity_it_is_dense_attention(name, op):
     whole = asked(point(op, 0.0))
@@ -70,9 +73,10 @@ def test_it_chooses_anew_and_alike(name, op):
 
 @pytest.mark.parametrize(("op", "dtype"), [("attention", "float32"), ("attention_causal", "bfloat16")])
 def test_a_visit_checks_times_and_judges_each_of_them(op, dtype):
-    """At 64 tokens a block and few of them; every pair of a kernel and a selector that runs here."""
+    """At 64 tokens a block and few of them; pairs of a kernel and a selector that run by default."""
     one = point(op, 0.5, dtype, n=256, d=32, b=32)
-    chosen = [kernel for kernel in entries().values() if kernel.fits(one) and kernel.selector]
+    pairs = [kernel for kernel in entries().values() if kernel.fits(one) and kernel.selector]
+    chosen = [kernel for kernel in pairs if "default" in kernel.extents]
     lines = list(Visit(Cpu(1), 1, effort=Effort(cap=0.001)).results("w", one, chosen))
     assert {line.selector for line in lines} == {name for name, each in ATTEND if each == op}
     for line in lines:
@@ -83,6 +87,21 @@ def test_a_visit_checks_times_and_judges_each_of_them(op, dtype):
             assert set(line.quality) == {"recall", "error", "cosine"}
             assert 0 <= line.quality["recall"] <= 1 + 1e-6
             assert line.flops_executed >= line.flops_useful
+
+
+@pytest.mark.paper("sparse-frontier")
+@pytest.mark.parametrize("name", ["xattention", "sparge", "stripes", "pyramid"])
+def test_what_choosing_takes_is_counted_as_work(name):
+    """FLOPs of a pair are those of attending over what was chosen, and those of choosing it."""
+    one = point()
+    asked = question(one, make_operands(one)).chosen(SELECTORS[name])
+    kernel = entries()[f"attention_block+{name}"]
+    if reasons := kernel.refusals(one, Cpu(1)):
+        pytest.skip("; ".join(reasons))
+    alone = kernel.prepare(*asked.operands)
+    both = claims(ready(kernel, one, asked.operands))
+    assert asked.operands[0].flops > 0
+    assert both.executed == alone.executed + asked.operands[0].flops
 
 
 @pytest.mark.parametrize("op", BOTH)

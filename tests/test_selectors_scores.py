@@ -1,26 +1,31 @@
 """Selectors that score blocks: what each one's score is, what finding it costs, and what it is worth."""
 
-from math import exp, sqrt
+from dataclasses import replace
+from math import exp, inf, sqrt
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from suite import native
 from suite.case import case
+from suite.check import check, question
 from suite.commands import load
 from suite.inputs import INPUTS
-from suite.op import generator, make_operands
+from suite.op import OPS, generator, make_operands
 from suite.ops import attention
 from suite.patterns.chosen import Chosen
 from suite.selection import by_row, of_layer, permitted
-from suite.selector import SELECTORS
+from suite.selector import SELECTORS, entries
 
 load()
 
+from suite.kernels.attention import attention_block_filtered as second  # noqa: E402
 from suite.workloads.selectors import proxy, seer, sparge, vertical_slash, xattention  # noqa: E402
 
 BOTH = ("attention", "attention_causal")
 SEEDS = range(3)
+FILTERED = pytest.mark.skipif(bool(native.missing()), reason="; ".join(native.missing()))
 
 
 def point(op="attention", sparsity=0.75, h=4, g=2, n=512, d=32, b=32, data="heads", seed=0):
@@ -84,6 +89,7 @@ LINES = [{"vertical": 70}, {"vertical": 41}, {"slash": 47}, {"slash": 48}, {"sla
 # XAttention
 
 
+@pytest.mark.paper("xattention")
 @pytest.mark.parametrize(("op", "sparsity"), [("attention", 0.6), ("attention_causal", 0.4)])
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_antidiagonals_meet_every_line(op, sparsity, line):
@@ -96,6 +102,7 @@ def test_antidiagonals_meet_every_line(op, sparsity, line):
     assert bool(found[wanted].all())
 
 
+@pytest.mark.paper("xattention")
 def test_in_step_an_even_stride_misses_an_even_slash():
     q, k, blocks = crossed(point(n=256, d=256, h=1, g=1), slash=48)
     stride, n = xattention.STRIDE, 256
@@ -106,12 +113,14 @@ def test_in_step_an_even_stride_misses_an_even_slash():
     assert bool((sums > 0).equal(blocks > 0))
 
 
+@pytest.mark.paper("xattention")
 def test_antidiagonals_at_stride_1_are_all_scores():
     _, q, k, _ = make_operands(point(n=128))
     q = q[:, xattention.backwards(128, 1)]
     torch.testing.assert_close(xattention.antidiagonals(q, k, 1), q @ k.repeat_interleave(2, 0).mT)
 
 
+@pytest.mark.paper("xattention")
 @pytest.mark.parametrize("stride", [2, 4, 8, 16])
 def test_antidiagonals_are_what_they_are_called(stride):
     q, k, _ = (part.double() for part in attention.drawn(point(n=64)))
@@ -124,6 +133,7 @@ def test_antidiagonals_are_what_they_are_called(stride):
         torch.testing.assert_close(sums[:, row], (scores[:, row] * cells).sum((-1, -2)))
 
 
+@pytest.mark.paper("xattention")
 @pytest.mark.parametrize("op", BOTH)
 @pytest.mark.parametrize("name", ["xattention", "sparge", "seer", "proxy", "vertical_slash"])
 def test_what_scoring_takes_is_what_it_says(op, name):
@@ -140,6 +150,7 @@ def test_what_scoring_takes_is_what_it_says(op, name):
         assert flops * xattention.STRIDE == full
 
 
+@pytest.mark.paper("xattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_on_lines_antidiagonals_find_more_than_means(op):
     found = {name: [] for name in ("xattention", "pooled", "random_blocks")}
@@ -154,6 +165,7 @@ def test_on_lines_antidiagonals_find_more_than_means(op):
 # SpargeAttn
 
 
+@pytest.mark.paper("spargeattn")
 def test_a_block_whose_tokens_differ_is_kept_by_all():
     """Its mean is like none of them: two kinds of tokens that cancel out."""
     one = point(h=1, g=1, n=256, d=32, sparsity=0.5)
@@ -166,6 +178,7 @@ def test_a_block_whose_tokens_differ_is_kept_by_all():
     assert not bool(found[0].all(0)[[0, 1, 2, 3, 4, 6, 7]].all())
 
 
+@pytest.mark.paper("spargeattn")
 def test_alike_is_the_mean_cosine():
     x = torch.randn(2, 128, 16, generator=torch.Generator().manual_seed(0))
     x[0, :32] += 0.6
@@ -187,6 +200,7 @@ def lost(name, one):
     return float((answer - full).abs().sum() / full.abs().sum())
 
 
+@pytest.mark.paper("spargeattn")
 @pytest.mark.parametrize("data", sorted(INPUTS))
 def test_its_error_lies_between_perfect_knowledge_and_luck(data):
     """On inputs with nothing to find all three are one; what is lost is known to 2 % and 0.001."""
@@ -200,6 +214,7 @@ def test_its_error_lies_between_perfect_knowledge_and_luck(data):
     assert mine <= luck * 1.02 + 0.001
 
 
+@pytest.mark.paper("spargeattn")
 def test_the_more_is_left_out_the_more_is_lost():
     errors = [
         sum(lost("sparge", point(n=256, seed=seed, sparsity=left_out)) for seed in SEEDS)
@@ -209,61 +224,67 @@ def test_the_more_is_left_out_the_more_is_lost():
     assert errors[0] == pytest.approx(0, abs=1e-9)
 
 
-def online(q, k, v, b, kept, least):
-    """Attention of one head with a running maximum, over blocks that are kept: [n / b, n / b] truths.
-
-    A block whose highest score is, for each query, further than `least` below the highest so far is not
-    multiplied with its values. Returns the answer, and which share of Q K^T and of P V was left out.
-    """
-    n, d = q.shape
-    out, products = torch.empty_like(q), 0
-    for row in range(n // b):
-        queries = q[row * b : (row + 1) * b]
-        high = torch.full((b,), -torch.inf, dtype=q.dtype)
-        total, sums = torch.zeros(b, dtype=q.dtype), torch.zeros(b, d, dtype=q.dtype)
-        for at in kept[row].nonzero().flatten().tolist():
-            keys = slice(at * b, (at + 1) * b)
-            scores = queries @ k[keys].T / sqrt(d)
-            most = scores.max(-1).values
-            before, high = high, torch.maximum(high, most)
-            weights = (scores - high[:, None]).exp()
-            factor = (before - high).exp()
-            total = total * factor + weights.sum(-1)
-            sums = sums * factor[:, None]
-            if bool((most - high >= least).any()):
-                sums = sums + weights @ v[keys]
-                products += 1
-        out[row * b : (row + 1) * b] = sums / total[:, None]
-    cells = kept.numel()
-    return out, 1 - int(kept.sum()) / cells, 1 - products / cells
+def filtered(name, least, operands):
+    """The answer of a kernel that passes over what is so far below, and the share of pairs passed over."""
+    a, *live = operands
+    library = native.load(second.SOURCE, second.FLAG)
+    made = second.prepare(library, a, *live[:2], causal="causal" in name, least=least)
+    return made.run(*live).double(), float(made.note["passed"])
 
 
+@FILTERED
+@pytest.mark.paper("spargeattn")
 @pytest.mark.parametrize("data", ["sinks", "documents", "video", "iid"])
-def test_values_that_are_left_out_within_the_softmax_change_no_more_than_the_bound(data):
-    """A key so far below weighs exp(least) at most: n of them change an answer by n exp(least) max |v|.
-
-    At a bound below the rounding of bfloat16 (-12.5 here) next to no values are left to skip.
-    """
-    one = point(data=data, sparsity=0.5, h=1, g=1)
+@pytest.mark.parametrize("op", BOTH)
+def test_values_that_are_passed_over_change_no_more_than_the_bound(data, op):
+    """n keys so far below weigh exp(least) each at most: an answer changes by 2 n exp(least) max |v|."""
+    one = point(op, data=data, sparsity=0.5, h=2, g=2, n=1024)
     _, q, k, v = make_operands(one)
-    found = kept(chosen("sparge", one), one)[0]
-    q, k, v = (part[0].double() for part in (q, k, v))
-    exact, scores_skipped, off = online(q, k, v, one["b"], found, -torch.inf)
-    assert off == scores_skipped == pytest.approx(1 - of_layer(one) / 256)
-    shares = [off]
-    for least in (-12.0, -8.0, -4.0):
-        answer, _, values_skipped = online(q, k, v, one["b"], found, least)
-        shares.append(values_skipped)
-        assert float((answer - exact).abs().max()) <= one["n"] * exp(least) * float(v.abs().max())
-    assert shares == sorted(shares)
-    everything, *skipped = online(q, k, v, one["b"], torch.ones(16, 16).bool(), -torch.inf)
-    torch.testing.assert_close(everything, (q @ k.T / sqrt(one["d"])).softmax(-1) @ v)
-    assert skipped == [0, 0]
+    operands = SELECTORS["sparge"].prepare(one)(q, k, v), q, k, v
+    name = f"{op}_block_filtered"
+    exact, none = filtered(name, -inf, operands)
+    torch.testing.assert_close(exact, attention.reference("causal" in op)(*operands), rtol=1e-5, atol=1e-5)
+    assert none == 0
+    shares = []
+    for least in (-12.0, -8.0, -4.0, -2.0):
+        answer, passed = filtered(name, least, operands)
+        shares.append(passed)
+        assert float((answer - exact).abs().max()) <= 2 * one["n"] * exp(least) * float(v.abs().max()) + 1e-5
+    assert shares == sorted(shares) and shares[-1] <= 1 - one.pattern.sparsity + 0.01
+    assert data in ("iid", "video") or shares[-1] > 0, "nothing was ever passed over"
+
+
+@FILTERED
+@pytest.mark.paper("spargeattn")
+@pytest.mark.parametrize("op", BOTH)
+def test_both_filters_off_is_dense_attention(op):
+    one = point(op, 0.0)
+    asked = question(one, make_operands(one))
+    found, _ = filtered(f"{op}_block_filtered", -inf, asked.whole.operands)
+    torch.testing.assert_close(found, asked.whole.expected, rtol=1e-5, atol=1e-5)
+
+
+@FILTERED
+@pytest.mark.paper("spargeattn")
+@pytest.mark.parametrize(("op", "dtype"), [(op, dtype) for op in BOTH for dtype in ("float32", "bfloat16")])
+def test_what_a_kernel_passes_over_is_no_more_than_a_rounding(op, dtype):
+    """A first token that all look at: what comes after it weighs nothing, and is left out."""
+    one = replace(point(op, 0.0, h=2, g=1, n=1024, d=64, data="iid"), dtype=dtype)
+    a, q, k, v = make_operands(one)
+    q[..., 0], k[..., 0], k[:, 0, 0] = 8.0, 0.0, 40.0
+    asked = question(one, OPS[op].whole(one, (a, q, k, v)))
+    made = entries()[f"{op}_block_filtered"].prepare(*asked.operands)
+    assert check(made.run(q, k, v), asked) <= 1
+    assert float(made.note["passed"]) > (0.7 if op == "attention" else 0.3)
+    assert made.executed == entries()[f"{op}_block"].prepare(*asked.operands).executed
+    least = second.least_that_counts(1024, q.dtype)
+    assert 2 * 1024 * exp(least) == pytest.approx(torch.finfo(q.dtype).eps / 2)
 
 
 # SeerAttention
 
 
+@pytest.mark.paper("seerattention")
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_block_map_is_the_sum_over_the_dense_one(causal):
     _, q, k, _ = make_operands(point(n=256))
@@ -273,6 +294,7 @@ def test_a_block_map_is_the_sum_over_the_dense_one(causal):
     torch.testing.assert_close(mine.sum(-1), torch.ones(4, 3))
 
 
+@pytest.mark.paper("seerattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_learning_reaches_the_gate_and_nothing_else(op):
     one = seer.lesson(point(op))
@@ -288,6 +310,7 @@ def test_learning_reaches_the_gate_and_nothing_else(op):
         part.requires_grad_(False).grad = None
 
 
+@pytest.mark.paper("seerattention")
 def test_one_gate_is_learned_for_cases_that_differ_in_seed_and_budget():
     first, second = (seer.lesson(point(seed=seed, sparsity=s)) for seed, s in ((0, 0.5), (7, 0.9)))
     assert first == second
@@ -298,6 +321,7 @@ def test_one_gate_is_learned_for_cases_that_differ_in_seed_and_budget():
         torch.testing.assert_close(mine, its)
 
 
+@pytest.mark.paper("seerattention")
 def test_a_gate_serves_a_longer_sequence():
     short, across = torch.arange(7.0)[None], 7
     assert seer.stretched(short, 4).equal(short)
@@ -307,6 +331,7 @@ def test_a_gate_serves_a_longer_sequence():
     assert added[2, 1] == 4 and added[0, 3] == 0 and added[3, 0] == 6
 
 
+@pytest.mark.paper("seerattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_what_was_learned_finds_more_than_means_and_luck(op):
     """On inputs that it did not learn from, each row spending as much."""
@@ -326,6 +351,7 @@ def test_what_was_learned_finds_more_than_means_and_luck(op):
 # ProxyAttn
 
 
+@pytest.mark.paper("proxyattn")
 @pytest.mark.parametrize("op", BOTH)
 def test_of_like_heads_one_is_enough(op):
     one = point(op, h=8, g=8, data="lines")
@@ -338,6 +364,7 @@ def test_of_like_heads_one_is_enough(op):
     assert int((found != found[:1]).any(0).sum()) <= 1  # the last pair of the budget has one head
 
 
+@pytest.mark.paper("proxyattn")
 def test_with_a_proxy_a_head_it_is_scoring_each_head():
     _, q, k, _ = make_operands(point(h=4, g=4))
     scores = (q[:, ::16] @ k.mT / sqrt(32)).view(4, 16, 2, 16, 32).amax((2, 4))
@@ -346,6 +373,7 @@ def test_with_a_proxy_a_head_it_is_scoring_each_head():
     assert each == 4 * few
 
 
+@pytest.mark.paper("proxyattn")
 @pytest.mark.parametrize("op", BOTH)
 def test_heads_keep_what_they_need(op):
     """As long as it is more than must stay: twice the need, twice the blocks, to one."""
@@ -363,6 +391,7 @@ def test_heads_keep_what_they_need(op):
         assert bool(found[head].flatten()[best].all())
 
 
+@pytest.mark.paper("proxyattn")
 def test_a_need_is_how_many_blocks_hold_the_share():
     _, q, k, _ = make_operands(point(h=4, g=2))
     weights = (q[:, -32::16] @ k.repeat_interleave(2, 0).mT / sqrt(32)).softmax(-1)
@@ -372,6 +401,7 @@ def test_a_need_is_how_many_blocks_hold_the_share():
         assert best[:need].sum() >= proxy.SHARE > best[: need - 1].sum()
 
 
+@pytest.mark.paper("proxyattn")
 @pytest.mark.parametrize("op", BOTH)
 def test_recall_falls_as_heads_part(op):
     """Heads that share less and less of what they look for, in the mean of the seeds."""

@@ -91,6 +91,7 @@ def test_what_selecting_takes_is_its_products_and_little_else(name, op):
 # Permuted
 
 
+@pytest.mark.paper("pbs-attn")
 @pytest.mark.parametrize("length", [96, 128, 512])
 def test_a_permutation_is_a_bijection_within_each_segment(length):
     one = point()
@@ -100,6 +101,7 @@ def test_a_permutation_is_a_bijection_within_each_segment(length):
     assert not order.equal(torch.arange(512).expand(2, -1))
 
 
+@pytest.mark.paper("pbs-attn")
 @pytest.mark.parametrize("op", BOTH)
 def test_permuted_keys_in_full_are_dense_attention(op):
     one = point(op, 0.0, "scattered")
@@ -109,6 +111,7 @@ def test_permuted_keys_in_full_are_dense_attention(op):
     torch.testing.assert_close(answer(a, one), full(one))
 
 
+@pytest.mark.paper("pbs-attn")
 def test_where_causal_only_earlier_segments_are_permuted():
     one = point("attention_causal", 0.5, "scattered", n=1024)
     a, across, segment = found("pbs", one), 32, pbs.SEGMENT
@@ -119,6 +122,7 @@ def test_where_causal_only_earlier_segments_are_permuted():
     assert bool((a.columns[1:] > a.columns[:-1])[rows[1:] == rows[:-1]].all())
 
 
+@pytest.mark.paper("pbs-attn")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_scattered_keys_need_fewer_blocks_once_they_are_permuted(seed):
     one = point(data="scattered", seed=seed, n=1024)
@@ -151,6 +155,7 @@ def seen(a, one):
     return count
 
 
+@pytest.mark.paper("psa")
 @pytest.mark.parametrize(("op", "n"), [*product(BOTH, (512, 544, 608))])
 def test_a_pyramid_sees_nothing_twice_and_costs_the_tokens_it_pools_to(op, n):
     one = point(op, 0.7, n=n)
@@ -166,6 +171,7 @@ def test_a_pyramid_sees_nothing_twice_and_costs_the_tokens_it_pools_to(op, n):
         assert bool(times.view(4, n // 32, n // 32).diagonal(dim1=1, dim2=2).all())
 
 
+@pytest.mark.paper("psa")
 @pytest.mark.parametrize("op", BOTH)
 def test_a_pyramid_of_full_and_none_is_a_mask_of_blocks(op, monkeypatch):
     monkeypatch.setattr(pyramid, "MISSED", 1e6)
@@ -176,6 +182,7 @@ def test_a_pyramid_of_full_and_none_is_a_mask_of_blocks(op, monkeypatch):
     torch.testing.assert_close(answer(a, one), answer(plain, one))
 
 
+@pytest.mark.paper("psa")
 @pytest.mark.parametrize("op", BOTH)
 def test_means_of_tokens_that_are_alike_are_exact(op):
     one = point(op, 0.8)
@@ -191,6 +198,7 @@ def test_means_of_tokens_that_are_alike_are_exact(op):
     torch.testing.assert_close(answer(a, one, live), answer(mask, one, live))
 
 
+@pytest.mark.paper("psa")
 def test_each_cost_wins_what_the_best_way_wins():
     """Four blocks, each way to see them tried."""
     ones, pairs, four = torch.rand(50, 4), torch.rand(50, 2) * 1.5, torch.rand(50, 1) * 2
@@ -218,6 +226,7 @@ def test_each_cost_wins_what_the_best_way_wins():
     assert bool((further.diff(dim=-1) < 0).all())
 
 
+@pytest.mark.paper("psa")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("op", BOTH)
 def test_pooling_what_is_smooth_errs_less_than_leaving_it_out(op, seed, monkeypatch):
@@ -238,6 +247,7 @@ def margins(one):
     return stripes.below(q, k, one["b"])
 
 
+@pytest.mark.paper("anchorattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_keys_are_in_order_of_their_distance(op):
     one = point(op)
@@ -250,6 +260,7 @@ def test_keys_are_in_order_of_their_distance(op):
     assert bool((inside.gather(-1, keys).diff(dim=-1) > -2 * step - 1e-5).all())
 
 
+@pytest.mark.paper("anchorattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_a_row_keeps_its_own_block_and_the_nearest_others(op):
     one = point(op)
@@ -265,6 +276,7 @@ def test_a_row_keeps_its_own_block_and_the_nearest_others(op):
     assert bool((farthest <= nearest + 1e-3).all())
 
 
+@pytest.mark.paper("anchorattention")
 @pytest.mark.parametrize("op", BOTH)
 def test_recall_grows_with_the_margin_and_no_margin_is_dense(op):
     one = point(op)
@@ -276,6 +288,7 @@ def test_recall_grows_with_the_margin_and_no_margin_is_dense(op):
     torch.testing.assert_close(answer(found("stripes", with_budget(one, 0.0)), one), full(one))
 
 
+@pytest.mark.paper("anchorattention")
 @pytest.mark.parametrize("op", BOTH)
 @pytest.mark.parametrize("data", ["heads", "iid"])
 def test_the_best_stripes_take_no_more_area_than_the_best_blocks(op, data):
@@ -288,6 +301,7 @@ def test_the_best_stripes_take_no_more_area_than_the_best_blocks(op, data):
     assert bool((needed <= 32 * torch.arange(1, 17)).all())
 
 
+@pytest.mark.paper("anchorattention")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("op", BOTH)
 def test_anchors_find_nearly_what_the_best_stripes_would(op, seed):
@@ -311,6 +325,7 @@ def test_anchors_find_nearly_what_the_best_stripes_would(op, seed):
 # Kept for steps
 
 
+@pytest.mark.paper("adaspa")
 @pytest.mark.parametrize("op", BOTH)
 def test_weights_by_a_known_sum_are_those_of_the_softmax(op):
     one = point(op)
@@ -325,6 +340,7 @@ def test_weights_by_a_known_sum_are_those_of_the_softmax(op):
     assert bool((expected - (scores - known).exp().unflatten(-1, (-1, 32)).sum(-1)).abs().max() < 1e-5)
 
 
+@pytest.mark.paper("adaspa")
 @pytest.mark.parametrize("op", BOTH)
 def test_a_search_that_reuses_its_sums_finds_the_same(op):
     one = point(op)
@@ -337,6 +353,7 @@ def test_a_search_that_reuses_its_sums_finds_the_same(op):
     assert first.columns.equal(found("adaspa", one).columns)
 
 
+@pytest.mark.paper("adaspa")
 @pytest.mark.parametrize("period", [1, 2, 4])
 def test_searching_costs_as_many_times_less_as_steps_share_it(period):
     one = point()
@@ -361,6 +378,7 @@ def jaccard(first, second):
     return float((one & two).sum() / (one | two).sum())
 
 
+@pytest.mark.paper("adaspa")
 def test_what_is_kept_longer_fits_worse_as_operands_drift():
     """The mean over steps and seeds; the weight is that of the operands of the step."""
     periods, held, overlap = (1, 2, 4, 8), dict.fromkeys((1, 2, 4, 8), 0.0), []
@@ -382,6 +400,7 @@ def test_what_is_kept_longer_fits_worse_as_operands_drift():
     assert 1 > near > far > 0.2
 
 
+@pytest.mark.paper("adaspa")
 def test_heads_that_look_at_little_leave_their_budget_to_others():
     one = point(data="heads", h=6, g=6, n=1024)
     kept = found("adaspa", one).row_lengths.view(6, -1).sum(1)

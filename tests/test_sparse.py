@@ -83,6 +83,10 @@ def brute_force(a: Sparse) -> dict[str, float | None]:
         "row_cv": lengths.std() / mean if mean else None,
         "row_max_over_mean": lengths.max() / mean if mean else None,
         "empty_rows": float((lengths == 0).mean()),
+        "row_entropy": -sum(one * np.log(one) for one in lengths / lengths.sum() if one) / np.log(m)
+        if mean and m > 1
+        else None,
+        "row_beyond_mean": sum(one - mean for one in lengths if one > mean) / lengths.sum() if mean else None,
         "bandwidth": max((abs(j - i * k / m) for i, j in zip(rows, columns, strict=True)), default=0) / k
         if mean
         else None,

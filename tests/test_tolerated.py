@@ -1,13 +1,24 @@
 """Tolerated sparsity: the test errs as rarely as it says, and finds a difference that is there."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suite.case import case
+from suite.commands import load
+from suite.op import generator
+from suite.ops import decode
+from suite.patterns.chosen import Chosen
 from suite.reading.tolerated import difference, tolerated
+from suite.selector import SELECTORS
+
+load()
+
+written = pytest.importorskip("suite.workloads.inputs_turns")
 
 pytestmark = pytest.mark.paper("sparse-frontier")
 
@@ -100,3 +111,64 @@ def test_the_bounds_are_those_of_students_t(pairs, threshold):
 def test_pairs_are_pairs():
     with pytest.raises(ValueError, match="longer"):
         tolerated([1.0, 0.5], {0.5: [1.0]})
+
+
+# What tasks with known answers tolerate, in either phase.
+
+SEEDS, BUDGETS, NEAR = range(4), (0.5, 0.75, 0.875, 0.9375), (3, 1, 0)
+STRINGS, COUNT = "retrieval", "counting"
+
+
+def items(text, answer):
+    """Of each task, what its answers are worth: of a question that retrieves, and of the one that counts."""
+    found = {STRINGS: [], COUNT: []}
+    for name, worth in written.marked(text, answer, requests=False):
+        found[COUNT if name.endswith("miscount") else STRINGS].append(
+            1 - worth if "miscount" in name else worth
+        )
+    return found
+
+
+def left_out(near, stretches):
+    """The share of a causal map that sparse prefill does not look at, by stretches."""
+    seen = sum(min(row + 1, near + 2) for row in range(stretches))
+    return 1 - seen / (stretches * (stretches + 1) / 2)
+
+
+@pytest.fixture(scope="module")
+def answered():
+    """Scores of both tasks: dense, and by phase and sparsity."""
+    dense, sparse = {STRINGS: [], COUNT: []}, {}
+
+    def add(phase, sparsity, text, answer):
+        for task, worth in items(text, answer).items():
+            held = sparse.setdefault((phase, task), {}).setdefault(sparsity, []) if phase else dense[task]
+            held += worth
+
+    for seed in SEEDS:
+        one = case("decode", Chosen(0.5), "float32", seed, "turns", n=4, h=8, g=4, t=2048, d=64, b=16)
+        text = written.written(one, generator(one, 1))
+        k, v, q = decode.drawn(one)
+        add("", 0.0, text, decode.in_full(k, v, q))
+        for sparsity in BUDGETS:
+            found = SELECTORS["pages"].prepare(replace(one, pattern=Chosen(sparsity)), k, v)(q)
+            add("decoding", sparsity, text, decode.answer(found, k, v, q))
+        for near in NEAR:
+            k, v, q = written.asked(one, generator(one, 1), near=near)
+            add("prefill", left_out(near, 2048 // written.STRETCH), text, decode.in_full(k, v, q))
+    return dense, sparse
+
+
+@pytest.mark.parametrize("phase", ["decoding", "prefill"])
+def test_each_task_and_phase_tolerates_a_sparsity_of_its_own(phase, answered):
+    """Retrieval nearly all that was tried; counting looks at all tokens, and in decoding tolerates little."""
+    dense, sparse = answered
+    found = {task: tolerated(dense[task], sparse[phase, task], threshold=0.85) for task in dense}
+    for one in found.values():
+        assert all(each.low <= each.mean <= each.high for each in one.differences.values())
+    highest = max(sparse[phase, STRINGS])
+    if phase == "decoding":
+        assert (found[COUNT].most or 0) <= 0.5 < 0.75 < found[STRINGS].most
+        assert found[COUNT].sure is None, "the worst task"
+    else:
+        assert found[COUNT].most == found[STRINGS].most == highest > 0.5

@@ -23,29 +23,40 @@ from suite.registry import discover
 
 pytest.importorskip("triton", reason="needs triton: pip install triton")
 from compiling import SHARED, TARGETS, compiler, resources
-from interpreter_routed import CONTROL, DOWN, EVERY, EXPERTS, NAMES, PAGES, UP
+from interpreter_routed import CONTROL, DOWN, EVERY, EXPERTS, NAMES, PAGES, STEP, UP
 
 discover_parts()
 discover(folders=("kernels",))
 
 from suite.kernels.attention import attention_sdpa_cudnn as sdpa  # noqa: E402
 from suite.kernels.moe import scatter_triton as scatter  # noqa: E402
-from suite.kernels.moe.on_gpu import on_gpu  # noqa: E402
 
 SPILLED = 64  # bytes of a thread, beside the loop
 LARGE = {
     EXPERTS: "moe/n=1024,e=8,d=256,f=512/unstructured@0.75/bfloat16/seed=0",
+    STEP: "moe_step/n=1024,e=8,d=256,f=512/unstructured@0.75/bfloat16/seed=0",
     PAGES: "decode/n=2,h=32,g=8,t=1024,d=128,b=16/unstructured@0.75/bfloat16/seed=0",
     EVERY: "decode/n=2,h=32,g=8,t=1024,d=128,b=16/unstructured@0.75/bfloat16/seed=0",
     DOWN: "actmm/m=1024,k=2048,n=4/unstructured@0.75/bfloat16/seed=0",
     UP: "actmm_up/m=2048,k=1024,n=4/unstructured@0.75/bfloat16/seed=0",
 }
-MULTIPLY = {EXPERTS: "multiply", PAGES: "attend", EVERY: "attend", DOWN: "multiply_down", UP: "multiply_up"}
+MULTIPLY = {
+    EXPERTS: "multiply",
+    STEP: "multiply",
+    PAGES: "attend",
+    EVERY: "attend",
+    DOWN: "multiply_down",
+    UP: "multiply_up",
+}
 ONE_TOKEN = {
     DOWN: "actmm/m=1024,k=2048,n=1/unstructured@0.75/bfloat16/seed=0",
     UP: "actmm_up/m=2048,k=1024,n=1/unstructured@0.75/bfloat16/seed=0",
 }
-MADE_OF_TORCH = ("moe_dense_cublas", "moe_loop_cublas", "moe_grouped_torch_gpu", "moe_padded_cublas")
+MADE_OF_TORCH = (
+    f"{op}_{name}"
+    for op in ("moe", "moe_step")
+    for name in ("dense_cublas", "loop_cublas", "grouped_torch_gpu", "padded_cublas")
+)
 RIVALS = (
     *MADE_OF_TORCH,
     *(
@@ -86,10 +97,10 @@ def said():
 def test_it_is_right_in_the_interpreter(name, said):
     wrong = {asked: note for asked, note in said[name].items() if note and asked != CONTROL}
     assert not wrong
-    assert len(said[name]) >= (3 if name == EVERY else 12)
+    assert len(said[name]) >= {EVERY: 3, STEP: 8}.get(name, 12)
 
 
-@pytest.mark.parametrize("name", [EXPERTS, PAGES])
+@pytest.mark.parametrize("name", [EXPERTS, STEP, PAGES, DOWN, UP])
 def test_the_answer_to_another_question_is_wrong(name, said):
     assert "should be" in said[name][CONTROL]
 
@@ -113,7 +124,7 @@ def test_tensor_cores_are_fed_by_a_pipeline(name, architecture, compiled, tmp_pa
         assert one.metadata.shared <= SHARED[architecture], one.name
         assert stack <= SPILLED, (one.name, registers)
     text = made[MULTIPLY[name]].asm["ptx"]
-    tall = name == EXPERTS and architecture == 90
+    tall = name in (EXPERTS, STEP) and architecture == 90
     assert ("wgmma.mma_async" if tall else "mma.sync") in text
     assert re.search(r"cp\.async\.cg\.shared\.global .*0x10", text)
 
@@ -170,10 +181,11 @@ def test_a_rival_is_right_on_the_hosts_memory(name, monkeypatch):
     assert any(one.outcome == "ok" for one in verdicts)
 
 
-@pytest.mark.parametrize("name", ["moe_dense_mm", "moe_loop_torch", "moe_grouped_torch", "moe_padded_torch"])
-def test_buffers_are_made_where_the_operands_are(name):
-    route, *rest = make_operands(from_id("moe/n=8,e=4,d=16,f=16/zipf1@0.5/bfloat16/seed=0"))
-    made = on_gpu(KERNELS[name], route, *(one.to("meta") for one in rest))
+@pytest.mark.parametrize("op", ["moe", "moe_step"])
+@pytest.mark.parametrize("name", ["dense_mm", "loop_torch", "grouped_torch", "padded_torch"])
+def test_buffers_are_made_where_the_operands_are(name, op):
+    route, *rest = make_operands(from_id(f"{op}/n=8,e=4,d=16,f=16/zipf1@0.5/bfloat16/seed=0"))
+    made = KERNELS[f"{op}_{name}"].prepare(route, *(one.to("meta") for one in rest))
     assert {one.device.type for one in made.holds} == {"meta"}
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from suite.comparing import trial
-from suite.comparing.discoveries import adjusted, bar
-from suite.comparing.power import OFTEN, power, seen
+from suite.comparing.discoveries import adjusted, bars
+from suite.comparing.power import OFTEN, needed, power, seen
 from suite.comparing.verdicts import Rule
 from suite.comparing.welch import TRIMMED, difference, trimmed
 
@@ -61,10 +61,14 @@ def test_discoveries_are_benjamini_and_hochbergs(found):
 
 
 @given(SHARES, st.floats(1e-3, 0.2))
-def test_a_p_below_the_bar_is_reported(found, level):
-    least = bar(found, level)
-    more = [*found, 0.999 * least]
-    assert adjusted([*found[: len(found)], least * 0.5])[-1] <= level * len(more) / len(found) + 1e-12
+def test_the_bar_of_a_test_is_what_its_p_must_stay_below_whatever_it_was(found, level):
+    steps = [level * rank / len(found) for rank in range(1, len(found) + 1)]
+    assume(not any(one == pytest.approx(step) for one in found for step in steps))  # but for rounding
+    for at, bar in enumerate(bars(found, level)):
+        assert (adjusted(found)[at] <= level) == (found[at] <= bar)
+        for other, told in ((0.999 * bar, True), (1.001 * bar + 1e-12, False)):
+            moved = [*found[:at], other, *found[at + 1 :]]
+            assert (adjusted(moved)[at] <= level) is told
 
 
 @settings(deadline=None)
@@ -73,7 +77,7 @@ def test_what_could_have_been_seen_is_seen_four_times_in_five(runs, spread, leve
     made = difference(*np.random.default_rng(runs).normal(0, spread, (2, runs)))
     change = seen(made, level, 0.01)
     if change < 1e3:
-        assert power(change, made, level, 0.01) == pytest.approx(OFTEN, abs=0.02)
+        assert power(change, made, level, 0.01) == pytest.approx(OFTEN)
     assert power(0.5 * change, made, level, 0.01) < OFTEN < power(2 * change, made, level, 0.01) + 1e-3
 
 
@@ -86,6 +90,31 @@ def test_runs_that_differ_beyond_measure_could_have_seen_nothing():
 def test_power_far_out_is_certain():
     made = difference([0, 1e-4, 2e-4, 1e-4, 0], [0, 1e-4, 0, 1e-4, 2e-4])
     assert power(0.3, made, 0.001, 0.01) == 1
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("runs", [5, 10])
+def test_the_power_that_is_printed_is_the_power_there_is(runs, spread):
+    """On average over runs of equal code, each with its own idea of how much they scatter."""
+    level, effect = 0.004, Rule().effect
+    drawn = np.random.default_rng(0).normal(0, spread, (400, 2, runs))
+    found = [difference(*sides) for sides in drawn]
+    marks = [needed(one, level, effect) for one in found]
+
+    def reported(changes):
+        met = [
+            one.middle + np.log1p(change) > mark * one.error
+            for one, mark, change in zip(found, marks, changes, strict=True)
+        ]
+        return stats.binomtest(sum(met), len(met)).proportion_ci(0.999)
+
+    sights = [seen(one, level, effect) for one in found]
+    for share in (0.4, 0.7, 1.0, 1.5):
+        change = float(share * np.median(sights))
+        low, high = reported([change] * len(found))
+        assert low <= np.mean([power(change, one, level, effect) for one in found]) <= high
+    low, high = reported(sights)
+    assert low <= OFTEN <= high
 
 
 def rate(gate, how, pairs=40, **slower):

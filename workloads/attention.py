@@ -7,9 +7,11 @@ Then blocks that selectors choose at run time, on operands of which it is known 
 from itertools import product
 
 from suite.case import case
+from suite.inputs import is_recording
 from suite.patterns.chosen import Chosen
 from suite.patterns.unstructured import Unstructured
 from suite.workload import workload
+from suite.workloads.transformer import block
 
 HEADS, SIZE, BLOCK = 8, 64, 64
 SPARSITIES = (0.5, 0.75, 0.9)
@@ -20,7 +22,14 @@ OPS = ("attention", "attention_causal")
 INPUTS = ("heads", "sinks", "lines", "scattered", "video", "documents", "iid")
 
 
-@workload(version=2, ids=("sparse-frontier",))
+def in_a_block(asked):
+    """Of causal attention one sparsity: what a block does beside it is the same at all."""
+    case = asked.case
+    chosen_here = case.op == "attention_causal" and case.pattern == Chosen(0.75)
+    return block(asked) if chosen_here and (case.data == "heads" or is_recording(case.data)) else None
+
+
+@workload(version=2, ids=("sparse-frontier",), layer=in_a_block)
 def attention(extent):
     """Heads of 64 numbers over blocks of 64 tokens, kept at random or chosen at run time."""
     yield from {"smoke": smoke, "default": default, "full": full}[extent]()

@@ -9,7 +9,7 @@ import torch
 from suite.inputs import inputs
 from suite.workloads.inputs import STRENGTH, direction, waves
 
-OPS = ("decode", "decode_pruned")
+OPS = ("decode", "decode_offload", "decode_pruned")
 SINKS, NEEDLES = 4, 8  # tokens
 HEAVY = 16  # one channel of so many
 SWELL = 3.5  # by which heavy channels of keys and queries exceed others

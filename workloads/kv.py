@@ -8,10 +8,12 @@ about choosing well; then selectors choose them at run time, on caches of which 
 from itertools import product
 
 from suite.case import case
+from suite.inputs import is_recording
 from suite.patterns.chosen import Chosen
 from suite.patterns.fan_in import FanIn
 from suite.patterns.unstructured import Unstructured
 from suite.workload import workload
+from suite.workloads.transformer import block
 
 SIZE = 128  # numbers a head
 SIXTEENTH = 1 - 1 / 16
@@ -24,7 +26,14 @@ BATCHES = (1, 8, 32)
 MOST = 2**29  # numbers of keys, or of values
 
 
-@workload(version=1, ids=("double-sparsity", "mustafar", "shadowkv", "lserve"))
+def in_a_block(asked):
+    """Of what is chosen the first sparsity, on one kind of cache."""
+    case = asked.case
+    chosen_here = case.op == "decode" and case.pattern == Chosen(SIXTEENTH)
+    return block(asked) if chosen_here and (case.data == "blend" or is_recording(case.data)) else None
+
+
+@workload(version=1, layer=in_a_block, ids=("double-sparsity", "mustafar", "shadowkv", "lserve"))
 def kv(extent):
     """One query a head over all, some or pruned numbers of a cache, by batch and context."""
     yield from {"smoke": smoke, "default": default, "full": full}[extent]()

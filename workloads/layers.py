@@ -13,12 +13,28 @@ from suite.workload import workload
 LANGUAGE, WINDOW = ((352, 128), (128, 128), (128, 352), (256, 128)), 256
 PERCEPTRON, BATCH = ((300, 64), (100, 300), (10, 100)), 64
 
+# Of digits_mlp: smaller dense models of as many weights as a sparse one keeps, and larger ones so sparse that
+# they take as many FLOPs (transforms narrow and wide).
+SMALLER = {
+    0.5: ((191, 64), (64, 191), (10, 64)),
+    0.8: ((100, 64), (33, 100), (10, 33)),
+    0.9: ((58, 64), (19, 58), (10, 19)),
+}
+LARGER = {
+    0.5: ((457, 64), (152, 457), (10, 152)),
+    0.7: ((614, 64), (205, 614), (10, 205)),
+    0.8: ((773, 64), (258, 773), (10, 258)),
+}
+
 SPARSITIES = {"smoke": (0.5,), "default": (0.5, 0.8), "full": (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)}
 
 
-@workload(version=1, ids=("s4",))
+@workload(version=2, ids=("s4", "sparse-ift", "gmp-iso-memory"))
 def layers(extent):
-    """Layers of the studied models: byte_lm's at a window of text, digits_mlp's at a batch of pictures."""
+    """Layers of the studied models: byte_lm's at a window of text, digits_mlp's at a batch of pictures.
+
+    In full, those of digits_mlp's smaller and larger models of equal cost, too.
+    """
     shapes = [(shape, WINDOW) for shape in LANGUAGE]
     if extent != "smoke":
         shapes += [(shape, BATCH) for shape in PERCEPTRON]
@@ -26,6 +42,9 @@ def layers(extent):
         for (m, k), n in shapes:
             yield case("spmm", Unstructured(sparsity), m=m, k=k, n=n)
     if extent == "full":
+        for sparsity, models in (*SMALLER.items(), *LARGER.items()):
+            for m, k in models:
+                yield case("spmm", Unstructured(sparsity), m=m, k=k, n=BATCH)
         for (m, k), n in shapes:
             for pattern in (NofM(2, 4), NofM(4, 8)):
                 if k % pattern.m == 0:

@@ -4,13 +4,16 @@ Layers are those of published models (from each model's config.json on the Huggi
 divided by a scale, so that they fit a laptop. Shared experts are dense layers, and left out.
 
 The dense kernel is the layer of as many parameters. The dense layer of as many FLOPs is a case of its own,
-with no more experts than are asked.
+with no more experts than are asked. So is a layer that has been pruned to the experts it uses most, down to
+one, which needs no router. Calls of a few tokens in bursts are the chunks of speculative decoding: what their
+tokens touch together has to be read.
 """
 
 from functools import partial
 from itertools import product
 
 from suite.case import case
+from suite.patterns.routers import ExpertChoice, Hashed, Prototypes, Relu, TopP
 from suite.patterns.routes import Bursts, Crowded, Dirichlet, Idle, Zipf
 from suite.workload import workload
 
@@ -29,29 +32,40 @@ TOKENS = (1024, 1, 64, 16, 256, 4096)
 SKEWS = (0.0, 0.5, 1.0, 1.5, 2.0)
 EVEN, ZIPF = partial(Zipf, 0.0), partial(Zipf, 1.0)
 TRACES = (partial(Dirichlet, 0.3), partial(Bursts, 32), Crowded, Idle)
+ROUTERS = (Relu, TopP, ExpertChoice, Prototypes, Hashed)
+CHUNKS = (8, 2, 4, 32)  # tokens
+KEPT = (32, 16, 4, 2, 1)  # experts of a pruned layer
+TRAINED = 8  # the scale of layers that are trained for a step
 
 
-@workload(version=1, ids=("scattermoe", "upcycling-inference", "m6-t"))
+@workload(version=2, ids=("scattermoe", "blockffn", "expert-pruning", "m6-t"))
 def moe(extent):
     """Experts asked by tokens: from one token to thousands, from even loads to one expert that all ask."""
     yield from {"smoke": smoke, "default": default, "full": full}[extent]()
 
 
-def layer(model, n, trace, dtype="bfloat16", scale=SCALES[0]):
-    """A call of n tokens; `trace` makes the pattern of a sparsity."""
+def layer(model, n, trace, dtype="bfloat16", scale=SCALES[0], op="moe", kept=None):
+    """A call of n tokens; `trace` makes the pattern of a sparsity. kept: how many experts there are left."""
     d, f, e, asked = MODELS[model]
-    return case("moe", trace(round(1 - asked / e, 4)), dtype, n=n, e=e, d=d // scale, f=f // scale)
+    e = kept or e
+    sparsity = round(1 - min(asked, e) / e, 4)
+    return case(op, trace(sparsity), dtype, n=n, e=e, d=d // scale, f=f // scale)
 
 
 def dense(model, n):
     """The layer of as many FLOPs, which asks all its experts."""
-    d, f, _, asked = MODELS[model]
-    return case("moe", Zipf(0.0, 0.0), "bfloat16", n=n, e=asked, d=d // SCALES[0], f=f // SCALES[0])
+    return layer(model, n, EVEN, kept=MODELS[model][3])
+
+
+def step(n, trace, dtype="bfloat16"):
+    """A training step of the anchor."""
+    return layer(ANCHOR, n, trace, dtype, TRAINED, "moe_step")
 
 
 def smoke():
     """Seconds."""
     yield layer(ANCHOR, 64, ZIPF, scale=16)
+    yield layer(ANCHOR, 64, ZIPF, scale=16, op="moe_step")
 
 
 def default():
@@ -59,14 +73,22 @@ def default():
     for n, trace in ((1024, ZIPF), (64, ZIPF), (1, ZIPF), (1024, EVEN), (1024, Crowded)):
         yield layer(ANCHOR, n, trace)
     yield dense(ANCHOR, 1024)
+    for trace in (EVEN, Crowded):
+        yield step(1024, trace)
 
 
 def full():
-    """Tokens by unevenness and by trace, dense layers beside, larger ones, and other models."""
+    """Tokens by unevenness, trace and router; dense and pruned layers, chunks, steps; other models."""
     for dtype, n, exponent in product(("bfloat16", "float32"), TOKENS, SKEWS):
         yield layer(ANCHOR, n, partial(Zipf, exponent), dtype)
-    for n, trace in product(TOKENS, TRACES):
+    for n, trace in product(TOKENS, (*TRACES, *ROUTERS)):
         yield layer(ANCHOR, n, trace)
+    for n, trace in product(CHUNKS, (partial(Bursts, 32), EVEN)):
+        yield layer(ANCHOR, n, trace)
+    for n, kept in product(TOKENS, KEPT):
+        yield layer(ANCHOR, n, ZIPF, kept=kept)
+    for dtype, n, trace in product(("bfloat16", "float32"), TOKENS, (ZIPF, EVEN, *TRACES)):
+        yield step(n, trace, dtype)
     for n in TOKENS:
         yield dense(ANCHOR, n)
         yield layer(ANCHOR, n, ZIPF, scale=SCALES[1])

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from suite import native
+from suite.activations import taken
 from suite.kernel import Prepared, kernel
 
 WORD = 64  # neurons whose bits are in one word, as in the source
@@ -38,15 +39,16 @@ def prepare(w, cut, x, *flags):
     sums, out = torch.empty(threads, n, stride), w.new_empty(n, m)
     multiply = native.bind(
         library[f"actmm_{str(w.dtype).removeprefix('torch.')}"],
-        *(rows, cut, native.LIVE, out, m, k, n, stride, words, neurons, packed, sums, threads),
+        *(rows, native.LIVE, native.LIVE, out, m, k, n, stride, words, neurons, packed, sums, threads),
         returns=c_int64,
     )
     read = 0
 
-    def run(x):
+    def run(x, found=None):
         nonlocal read
-        read = multiply(x)
-        return out.t()
+        x, cuts, beside = taken(cut if found is None else found, x)
+        read = multiply(cuts, x)
+        return (out if beside is None else out.add_(beside.t())).t()
 
     return Prepared(
         run,
@@ -63,6 +65,7 @@ def prepare(w, cut, x, *flags):
     on="cpu",
     dtypes=("float32", "bfloat16"),
     refuse=refuse,
+    chooses=True,
     ids=("teal", "chess", "cats", "scap", "wina", "polar-sparsity"),
 )
 def actmm_axpy(w, cut, x):

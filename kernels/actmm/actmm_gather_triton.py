@@ -21,7 +21,15 @@ def refuse(case, device):
     return [] if neurons else ["needs triton, which is not installed here: pip install triton"]
 
 
-@kernel(op="actmm", on="cuda", dtypes=DTYPES, isa=ISA, refuse=refuse, ids=("teal", "cats", "polar-sparsity"))
+@kernel(
+    op="actmm",
+    on="cuda",
+    dtypes=DTYPES,
+    isa=ISA,
+    refuse=refuse,
+    chooses=True,
+    ids=("teal", "cats", "polar-sparsity"),
+)
 def actmm_gather_triton(w, cut, x):
     """The rows of the neurons that count, in Triton, shared out over the processors."""
     return neurons.down(w, cut, x)

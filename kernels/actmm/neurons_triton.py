@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from suite.activations import Active, taken
 from suite.cuda.tuning import processors, quickest
 from suite.kernel import Prepared
 from suite.ops.actmm import reaching
@@ -172,8 +173,8 @@ def noted(way: Way) -> dict[str, object]:
     return {"tile": f"{way.outputs}x{way.step}", "warps": way.warps, "stages": way.stages}
 
 
-def down(w: Tensor, cut: Tensor, x: Tensor) -> Prepared:
-    """w x, of x what reaches its cut."""
+def down(w: Tensor, cut: Tensor | Active, x: Tensor) -> Prepared:
+    """w x, of x what reaches its cut, or what is chosen in each call."""
     (m, k), n = w.shape, x.shape[1]
     rows, out, tokens = w.t().contiguous(), w.new_empty(n, m), tile_of(n)
 
@@ -184,10 +185,10 @@ def down(w: Tensor, cut: Tensor, x: Tensor) -> Prepared:
     there = DOWN_ONE if n == 1 else DOWN[w.itemsize]
     partial = w.new_empty(max(map(parts_of, there)), n, m, dtype=torch.float32)
 
-    def launch(way: Way, x: Tensor) -> None:
+    def launch(way: Way, x: Tensor, cuts: Tensor) -> None:
         parts = parts_of(way)
         multiply_down[(-(-m // way.outputs), parts, -(-n // tokens))](
-            *(rows, cut, x, partial, m, k, n, parts),
+            *(rows, cuts, x, partial, m, k, n, parts),
             TOKENS=tokens,
             OUTPUTS=way.outputs,
             STEP=way.step,
@@ -197,33 +198,35 @@ def down(w: Tensor, cut: Tensor, x: Tensor) -> Prepared:
         across = triton.next_power_of_2(parts)
         add_up[(-(-n * m // SIZE),)](partial, out, n * m, parts, PARTS=across, SIZE=SIZE)
 
-    way = quickest(("actmm", w.dtype, m, k, n), there, lambda one: launch(one, x), x)
-    last = x
+    values, cuts, _ = taken(cut, x)
+    way = quickest(("actmm", w.dtype, m, k, n), there, lambda one: launch(one, values, cuts), x)
+    last = cut, x
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, found: Active | None = None) -> Tensor:
         nonlocal last
-        last = x
-        launch(way, x)
-        return out.t()
+        last = cut if found is None else found, x
+        values, cuts, beside = taken(*last)
+        launch(way, values, cuts)
+        return (out if beside is None else out.add_(beside.t())).t()
 
     return Prepared(
         run,
         executed=issued(way, tokens, m, k, n),
-        values=lambda: int(reaching(cut, last).any(1).sum()) * m * w.itemsize,
+        values=lambda: int(reaching(*last).any(1).sum()) * m * w.itemsize,
         metadata=0,
         holds=(rows, cut, partial, out),
         note=noted(way) | {"parts": parts_of(way)},
     )
 
 
-def up(w: Tensor, cut: Tensor, x: Tensor, g: Tensor) -> Prepared:
-    """g * (w x), of g what reaches its cut."""
+def up(w: Tensor, cut: Tensor | Active, x: Tensor, g: Tensor) -> Prepared:
+    """g * (w x), of g what reaches its cut, or what is chosen in each call."""
     (m, k), n = w.shape, x.shape[1]
     out, tokens = torch.empty_like(g), tile_of(n)
 
-    def launch(way: Way, x: Tensor, g: Tensor) -> None:
+    def launch(way: Way, x: Tensor, g: Tensor, cuts: Tensor) -> None:
         multiply_up[(-(-m // way.outputs), -(-n // tokens))](
-            *(w, cut, x, g, out, m, k, n),
+            *(w, cuts, x, g, out, m, k, n),
             TOKENS=tokens,
             OUTPUTS=way.outputs,
             STEP=way.step,
@@ -232,25 +235,27 @@ def up(w: Tensor, cut: Tensor, x: Tensor, g: Tensor) -> Prepared:
         )
 
     there = UP_ONE if n == 1 else UP[w.itemsize]
-    way = quickest(("actmm_up", w.dtype, m, k, n), there, lambda one: launch(one, x, g), x)
-    last = g
+    values, cuts, _ = taken(cut, g)
+    way = quickest(("actmm_up", w.dtype, m, k, n), there, lambda one: launch(one, x, values, cuts), x)
+    last = cut, g
 
-    def run(x: Tensor, g: Tensor) -> Tensor:
+    def run(x: Tensor, g: Tensor, found: Active | None = None) -> Tensor:
         nonlocal last
-        last = g
-        launch(way, x, g)
-        return out
+        last = cut if found is None else found, g
+        values, cuts, beside = taken(*last)
+        launch(way, x, values, cuts)
+        return out if beside is None else out.add_(beside)
 
     def executed() -> int:
         """Tiles of neurons of which none counts are left out."""
-        live = torch.nn.functional.pad(reaching(cut, last), (0, -n % tokens, 0, -m % way.outputs))
+        live = torch.nn.functional.pad(reaching(*last), (0, -n % tokens, 0, -m % way.outputs))
         tiles = live.view(-1, way.outputs, live.shape[1] // tokens, tokens).any(3).any(1).sum()
         return int(tiles) * issued(way, tokens, way.outputs, k, tokens)
 
     return Prepared(
         run,
         executed=executed,
-        values=lambda: int(reaching(cut, last).any(1).sum()) * k * w.itemsize,
+        values=lambda: int(reaching(*last).any(1).sum()) * k * w.itemsize,
         metadata=0,
         holds=(w, cut, out),
         note=noted(way),

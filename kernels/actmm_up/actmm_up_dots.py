@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from suite import native
+from suite.activations import taken
 from suite.kernel import Prepared, kernel
 
 WORD = 64  # neurons whose bits are in one word, as in the source
@@ -37,15 +38,17 @@ def prepare(w, cut, x, g, *flags):
     sums = torch.empty(threads, n, library.rows(), library.lanes())
     multiply = native.bind(
         library[f"actmm_up_{str(w.dtype).removeprefix('torch.')}"],
-        *(rows, cut, native.LIVE, native.LIVE, out, m, k, n, stride, words, neurons, packed, sums, threads),
+        *(rows, native.LIVE, native.LIVE, native.LIVE, out, m, k, n, stride),
+        *(words, neurons, packed, sums, threads),
         returns=c_int64,
     )
     read = 0
 
-    def run(x, g):
+    def run(x, g, found=None):
         nonlocal read
-        read = multiply(x, g)
-        return out.t()
+        g, cuts, beside = taken(cut if found is None else found, g)
+        read = multiply(cuts, x, g)
+        return (out if beside is None else out.add_(beside.t())).t()
 
     return Prepared(
         run,
@@ -63,6 +66,7 @@ def prepare(w, cut, x, g, *flags):
     dtypes=("float32", "bfloat16"),
     refuse=refuse,
     live_order="columns",
+    chooses=True,
     ids=("cats", "chess", "lazy-neuron", "polar-sparsity"),
 )
 def actmm_up_dots(w, cut, x, g):

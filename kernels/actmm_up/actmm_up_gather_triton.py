@@ -8,7 +8,15 @@ from suite.kernel import kernel
 from suite.kernels.actmm.actmm_gather_triton import DTYPES, ISA, neurons, refuse
 
 
-@kernel(op="actmm_up", on="cuda", dtypes=DTYPES, isa=ISA, refuse=refuse, ids=("cats", "polar-sparsity"))
+@kernel(
+    op="actmm_up",
+    on="cuda",
+    dtypes=DTYPES,
+    isa=ISA,
+    refuse=refuse,
+    chooses=True,
+    ids=("cats", "polar-sparsity"),
+)
 def actmm_up_gather_triton(w, cut, x, g):
     """The rows of the neurons that count times the activations, in Triton."""
     return neurons.up(w, cut, x, g)

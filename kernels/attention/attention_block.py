@@ -9,7 +9,7 @@ Bad at: blocks of 16 tokens, where a key that is loaded meets one register of qu
 where packing is most of it; 64 numbers a head and less, where a sixth of the time goes into exponentials.
 """
 
-from ctypes import CDLL, Structure, byref, c_int64, c_void_p
+from ctypes import CDLL, Structure, byref, c_double, c_int64, c_void_p
 from math import sqrt
 from pathlib import Path
 
@@ -33,7 +33,12 @@ class Plan(Structure):
 
     ARRAYS = ("starts", "columns", "order", "bias", "keys", "values", "work")
     NUMBERS = ("heads", "groups", "n", "there", "d", "block", "causal", "threads")
-    _fields_ = [*((name, c_void_p) for name in ARRAYS), *((name, c_int64) for name in NUMBERS)]
+    _fields_ = [
+        *((name, c_void_p) for name in ARRAYS),
+        *((name, c_int64) for name in NUMBERS),
+        ("least", c_double),
+        ("passed", c_void_p),
+    ]
 
 
 class Sizes(Structure):
@@ -69,11 +74,13 @@ def executed(a: Sparse, sizes: Sizes, plan: Plan) -> int:
     return 2 * (sizes.depth + plan.d) * seen
 
 
-def prepare(library: CDLL, a: Sparse, q: Tensor, k: Tensor, causal: bool) -> Prepared:
-    """Attention of q to k by the source, over the pairs of blocks that a stores."""
+def prepare(
+    library: CDLL, a: Sparse, q: Tensor, k: Tensor, causal: bool, plan: Plan | None = None
+) -> Prepared:
+    """Attention of q to k by the source, over the pairs of blocks that a stores; a plan may be begun."""
     (heads, n, d), threads = q.shape, torch.get_num_threads()
-    block = heads * n // a.shape[0]
-    plan = Plan(heads=heads, n=n, d=d, block=block, causal=causal, threads=threads)
+    block, plan = heads * n // a.shape[0], plan or Plan()
+    plan.heads, plan.n, plan.d, plan.block, plan.causal, plan.threads = heads, n, d, block, causal, threads
     sizes = Sizes()
     held: dict[str, Tensor] = {}
 

@@ -4,7 +4,8 @@
 // key, so that what the softmax needs of each query, its highest score and its total, comes by whole
 // registers. As weights they stay where they are, and are the right side of V^T W.
 //
-// Keys are taken a chunk at a time. When a chunk brings a higher score, sums from before are scaled down.
+// Keys are taken a chunk at a time. When a chunk brings a higher score, sums from before are scaled down. Where
+// PASSES_OVER is defined, a chunk whose scores are all too low to matter gets no further.
 
 #pragma once
 
@@ -46,6 +47,9 @@ struct Plan {
   void* values;                 // likewise
   void* work;                   // [threads] of `room` bytes
   std::int64_t heads, groups, n, there, d, block, causal, threads;  // of n queries, and keys that are there
+  // Where chunks are passed over: how far from the highest a score counts, and pairs whose key was not looked at.
+  double least;
+  std::int64_t* passed;
 
   std::int64_t blocks() const { return n / block; }
 };
@@ -166,6 +170,18 @@ struct Panel {
       }
   }
 
+  // Whether the scores of so many keys are all further than that below the highest so far of their query.
+  bool far_below(int columns, std::int64_t count, float least) const {
+    bool far = true;
+    for (int column = 0; column < columns && far; ++column) {
+      Floats most = load<LANES>(scores + column * SCORES);
+      for (std::int64_t key = 1; key < count; ++key)
+        most = larger<LANES>(most, load<LANES>(scores + column * SCORES + key * LANES));
+      for (int lane = 0; lane < LANES; ++lane) far &= most[lane] < highest[column][lane] + least;
+    }
+    return far;
+  }
+
   // Scores of so many keys become weights.
   __attribute__((noinline)) void soften(int columns, std::int64_t count, float scale) {
     constexpr int PARTS = 4;
@@ -252,6 +268,7 @@ void attend_row(const Plan& plan, Panel<Products>& panel, std::int64_t row, cons
   const std::int64_t width = Products::width(block), at_once = CHUNK / block;
   const std::int64_t own = plan.causal ? row % plan.blocks() : -1;  // the block seen up to the query alone
   const float scale = 1.44269504f / std::sqrt(float(d));  // of scores to powers of two
+  [[maybe_unused]] std::int64_t passed = 0;
   with_columns<Products>(width / LANES, [&](auto number) {
     constexpr int V = number;
     for (std::int64_t first = 0; first < block; first += width) {
@@ -270,12 +287,22 @@ void attend_row(const Plan& plan, Panel<Products>& panel, std::int64_t row, cons
           seen[at - from] = {values + key / Unit::NUMBERS * d, there / Unit::NUMBERS};
           count += there;
         }
+#if defined(PASSES_OVER)
+        if (from && panel.far_below(V, count, float(plan.least))) {
+          passed += count * width;
+          continue;
+        }
+#endif
         panel.soften(V, count, scale);
         Products::template add_values<V>(panel, seen, int(to - from));
       }
       panel.close(V, out + first * d);
     }
   });
+#if defined(PASSES_OVER)
+#pragma omp atomic
+  *plan.passed += passed;
+#endif
 }
 
 // What a plan needs: bytes of packed keys, of packed values, of a thread's work; queries of a panel; numbers

@@ -55,7 +55,12 @@ inline void turn(const Number* from, std::int64_t apart, std::int64_t units, Uni
   if (first == units) return;
   if (units >= W) return part(units - W);  // some of them again
   for (; first < units; ++first, from += NUMBERS, to += W)
-    for (int i = 0; i < W; ++i) std::memcpy(static_cast<void*>(to + i), from + i * apart, sizeof *to);
+    for (int i = 0; i < W; ++i) {
+      if constexpr (NUMBERS == 1)
+        to[i] = {widen(from[i * apart])};
+      else
+        std::memcpy(static_cast<void*>(to + i), from + i * apart, sizeof *to);
+    }
 }
 
 }  // namespace

@@ -4,10 +4,10 @@ Bad at: every sparsity, that is the point. It is the layer of as many parameters
 """
 
 import torch
-from torch.nn.functional import silu
 
 from suite.formats.routing import dense, most
 from suite.kernel import Prepared, kernel
+from suite.kernels.moe.gate import gated
 
 MOST = 2**30  # hidden numbers
 
@@ -24,21 +24,19 @@ def moe_dense_mm(route, up, down, x, logits):
     (experts, d, f), n, top = down.shape, len(x), most(route)
     enter = up.view(-1, d).t()
     leave = down.transpose(1, 2).reshape(experts * f, d).contiguous()
-    wide = torch.empty(n, experts * 2 * f, dtype=x.dtype)
-    gated = torch.empty(n, experts, f, dtype=x.dtype)
+    wide = x.new_empty(n, experts * 2 * f)
+    hidden = x.new_empty(n, experts, f)
     out = torch.empty_like(x)
 
     def run(x, logits):
         torch.mm(x, enter, out=wide)
-        hidden = wide.view(n, experts, 2 * f)
-        torch.mul(silu(hidden[..., :f], inplace=True), hidden[..., f:], out=gated)
-        gated.mul_(dense(logits, top)[..., None])
-        return torch.mm(gated.view(n, -1), leave, out=out)
+        torch.mul(gated(wide.view(n, experts, 2 * f)), dense(logits, top)[..., None], out=hidden)
+        return torch.mm(hidden.view(n, -1), leave, out=out)
 
     return Prepared(
         run,
         executed=6 * n * experts * d * f,
         values=up.nbytes + leave.nbytes,
         metadata=0,
-        holds=(up, leave, wide, gated, out),
+        holds=(up, leave, wide, hidden, out),
     )

@@ -1,8 +1,8 @@
 // Gated experts on the tokens that are routed to them: what kernels on registers and on tiles share.
 //
-// A call chooses each token's experts and sorts these choices by expert; a choice then has a slot. Weights
-// are panels of LANES outputs, unit by unit along the sum, and two panels are multiplied at a time: gates and
-// ups of the same numbers of f, so that silu(gate) * up is made where their sums are; or neighbours of d.
+// Weights are panels of LANES outputs, unit by unit along the sum, and two panels are multiplied at a time:
+// gates and ups of the same numbers of f, so that silu(gate) * up is made where their sums are; or neighbours
+// of d.
 //
 // Threads share the panels and not the tokens. So an expert that has most tokens is work for all of them; and
 // in the second product, where each has some columns of the answer to itself and takes expert after expert, a
@@ -11,31 +11,22 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
-#include "constants.h"
+#include "moe_parts.h"
 #include "threads.h"
-#include "vectors.h"
 
 namespace {
 
-// What does not change from call to call; moe_grouped.py passes the same. Rows are padded to whole panels.
-struct Plan {
-  void* up;              // [experts, panels of f, gate and up, units of d, LANES]
-  void* down;            // [experts, panels of d, units of f, LANES]
-  std::int32_t* chosen;  // [n, top] experts, best first; -1 where a token has no more
-  float* gates;          // [n, top] logits, then their softmax
-  std::int32_t* order;   // [experts] the most loaded first
-  std::int32_t* starts;  // [experts + 1] first slot of each
-  std::int32_t* tokens;  // [n * top] of each slot
-  float* shares;         // [n * top] gate of each slot
-  void* hidden;          // [n * top, units of f]
-  float* sums;           // [slabs, n, columns of a slab]
-  void* work;            // [threads] of `work` bytes
-  std::int64_t n, experts, top, d, f, group, slab, threads;  // group, slab: pairs of panels of a piece
+// What a source packs once, and its buffers. Rows are padded to whole panels.
+struct Plan : Routes {
+  void* up;      // [experts, panels of f, gate and up, units of d, LANES]
+  void* down;    // [experts, panels of d, units of f, LANES]
+  void* hidden;  // [n * top, units of f]
+  float* sums;   // [slabs, n, columns of a slab]
+  void* work;    // [threads] of `work` bytes
+  std::int64_t group, slab;  // pairs of panels of a piece
 };
 
 // What the source decides: outputs of a panel, and what rows of a block are filled up to; bytes of a number,
@@ -43,19 +34,6 @@ struct Plan {
 struct Sizes {
   std::int64_t lanes, step, number, up, down, hidden, sums, work;
 };
-
-// A unit is what one lane multiplies at a time: a float, or a pair of bfloat16 numbers.
-struct Single {
-  static constexpr int NUMBERS = 1;
-  float value;
-};
-
-struct Pair {
-  static constexpr int NUMBERS = 2;
-  std::uint32_t both;  // the first in the lower half
-};
-
-inline std::int64_t up_to(std::int64_t number, std::int64_t unit) { return (number + unit - 1) / unit; }
 
 template <class Products>
 struct Layout {
@@ -132,95 +110,6 @@ void pack(const Plan& plan, const Number* up, const Number* down) {
   }
 }
 
-// The experts of a token: its highest logits, but for those of minus infinity, and their softmax.
-template <class Number>
-void choose(const Plan& plan, const Number* logits, std::int64_t token) {
-  std::int32_t* chosen = plan.chosen + token * plan.top;
-  float* gates = plan.gates + token * plan.top;
-  std::int64_t count = 0;
-  for (std::int64_t expert = 0; expert < plan.experts; ++expert) {
-    const float value = widen(logits[token * plan.experts + expert]);
-    if (!(value > -INFINITY) || (count == plan.top && !(plan.top && value > gates[count - 1]))) continue;
-    std::int64_t at = count < plan.top ? count++ : count - 1;
-    for (; at > 0 && value > gates[at - 1]; --at) gates[at] = gates[at - 1], chosen[at] = chosen[at - 1];
-    gates[at] = value, chosen[at] = std::int32_t(expert);
-  }
-  std::fill(chosen + count, chosen + plan.top, -1);
-  float total = 0;
-  for (std::int64_t at = count - 1; at >= 0; --at) total += gates[at] = std::exp(gates[at] - gates[0]);
-  for (std::int64_t at = 0; at < count; ++at) gates[at] /= total;
-}
-
-// Choices by expert, in the order of tokens.
-inline void sort(const Plan& plan) {
-  const std::int64_t choices = plan.n * plan.top;
-  std::fill(plan.starts, plan.starts + plan.experts + 1, 0);
-  for (std::int64_t at = 0; at < choices; ++at)
-    if (plan.chosen[at] >= 0) ++plan.starts[plan.chosen[at] + 1];
-  for (std::int64_t expert = 0; expert < plan.experts; ++expert)
-    plan.starts[expert + 1] += plan.starts[expert], plan.order[expert] = std::int32_t(expert);
-  const auto load = [&](std::int32_t expert) { return plan.starts[expert + 1] - plan.starts[expert]; };
-  std::sort(plan.order, plan.order + plan.experts,
-            [&](std::int32_t a, std::int32_t b) { return std::pair(load(b), a) < std::pair(load(a), b); });
-  for (std::int64_t at = 0; at < choices; ++at)
-    if (const std::int32_t expert = plan.chosen[at]; expert >= 0) {
-      const std::int32_t slot = plan.starts[expert]++;
-      plan.tokens[slot] = std::int32_t(at / plan.top);
-      plan.shares[slot] = plan.gates[at];
-    }
-  std::copy_backward(plan.starts, plan.starts + plan.experts, plan.starts + plan.experts + 1);
-  plan.starts[0] = 0;
-}
-
-// x / (1 + e^-x), to 3e-7 of it. e^-x is 2^(whole + rest), the rest half at most.
-template <int W>
-inline Vector<W> silu(Vector<W> x) {
-  constexpr float LOG2E = 1.44269504f, WHOLE = 12582912 + 127;  // added, it leaves an exponent's bits
-  const Vector<W> most = 126 - Vector<W>{};
-  Vector<W> z = x * -LOG2E;
-  z = z > most ? most : z;
-  z = z < -most ? -most : z;
-  const Vector<W> sum = z + WHOLE;
-  z -= sum - WHOLE;
-  Vector<W> p = z * 1.3264727e-3f + 9.6715130e-3f;
-  p = p * z + 5.5507336e-2f;
-  p = p * z + 2.4022242e-1f;
-  p = p * z + 6.9314700e-1f;
-  p = p * z + 1.f;
-  return x / (1 + p * (Vector<W>)((typename Width<W>::Bits)sum << 23));
-}
-
-// Some slots of an expert.
-struct Block {
-  std::int64_t first, rows;
-};
-
-// Calls f(block) for the slots of an expert, in blocks of about equal height.
-template <class Products, class F>
-void over_blocks(const Plan& plan, std::int64_t expert, const F& f) {
-  const std::int64_t from = plan.starts[expert], count = plan.starts[expert + 1] - from;
-  const std::int64_t blocks = up_to(count, Products::ROWS);
-  const std::int64_t height = blocks ? up_to(up_to(count, blocks), Products::STEP) * Products::STEP : 0;
-  for (std::int64_t at = 0; at < count; at += height) f(Block{from + at, std::min(height, count - at)});
-}
-
-// Weights of the next piece of work, fetched while this one's are multiplied: they come from memory, once.
-struct Ahead {
-  const char* from;
-  std::int64_t share, step;  // bytes for a product of two panels, and for each of its units
-
-  Ahead(const void* weights, std::int64_t bytes, std::int64_t products, std::int64_t units)
-      : from(static_cast<const char*>(weights)),
-        share(bytes / products),
-        step(std::min<std::int64_t>(share / units, LINE)) {}
-
-  void next() { from += share; }
-  void fetch(std::int64_t unit, std::int64_t units) const {
-    for (std::int64_t at = unit * step; at < (unit + units) * step; at += LINE)
-      __builtin_prefetch(from + at, 0, 2);
-  }
-};
-
 template <class Products, class Number>
 struct Experts {
   using Unit = typename Products::Unit;
@@ -270,7 +159,7 @@ struct Experts {
         for (std::int64_t r = 0; r < block.rows; ++r) {
           const Vector<LANES> gate = load<LANES>(sums + r * LANES);
           const Vector<LANES> up = load<LANES>(sums + (Products::ROWS + r) * LANES);
-          keep(silu<LANES>(gate) * up, hidden(block.first + r) + pair * (LANES / Unit::NUMBERS));
+          keep(gate * sigmoid<LANES>(gate) * up, hidden(block.first + r) + pair * (LANES / Unit::NUMBERS));
         }
       }
     });

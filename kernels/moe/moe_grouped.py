@@ -27,16 +27,41 @@ ALONE = 2**20  # multiply-adds that are done before a second thread has begun
 TURNS = 4  # pieces of work a thread, so that the last to finish is not long alone
 
 
-class Plan(Structure):
-    """The struct of this name in the source, which says what the fields are."""
+class Routes(Structure):
+    """The struct of this name in moe_parts.h, which says what the fields are."""
 
-    ARRAYS = (
-        *("up", "down"),
-        *("chosen", "gates", "order", "starts", "tokens", "shares"),
-        *("hidden", "sums", "work"),
-    )
-    NUMBERS = ("n", "experts", "top", "d", "f", "group", "slab", "threads")
+    ARRAYS = ("chosen", "gates", "order", "starts", "tokens", "shares")
+    NUMBERS = ("n", "experts", "top", "d", "f", "threads")
     _fields_ = [*((name, c_void_p) for name in ARRAYS), *((name, c_int64) for name in NUMBERS)]
+
+    def hold(self, **arrays):
+        """Point to arrays, and keep them: it knows no more than where they are."""
+        for name, one in arrays.items():
+            setattr(self, name, one.data_ptr())
+        self.held = getattr(self, "held", {}) | arrays
+
+    def make(self):
+        """Its own arrays, in numbers of four bytes each."""
+        choices, each = self.n * self.top, self.experts
+        sizes = (choices, choices, each, each + 1, choices, choices)
+        self.hold(**{name: raw(4 * size) for name, size in zip(self.ARRAYS, sizes, strict=True)})
+
+    @property
+    def loads(self):
+        """How many choices each expert had in the last call."""
+        return self.held["starts"].view(torch.int32).diff()
+
+    @property
+    def nbytes(self):
+        """Of its own arrays."""
+        return sum(self.held[name].nbytes for name in self.ARRAYS)
+
+
+class Plan(Routes):
+    """The struct of this name in moe_experts.h."""
+
+    BUFFERS = ("up", "down", "hidden", "sums", "work")
+    _fields_ = [*((name, c_void_p) for name in BUFFERS), *((name, c_int64) for name in ("group", "slab"))]
 
 
 class Sizes(Structure):
@@ -62,21 +87,14 @@ def prepare(library: CDLL, route: Sparse, up: Tensor, down: Tensor, x: Tensor) -
     near = cache_bytes("L2") // 2 * gates // sizes.up
     plan.group = max(1, min(near, top * gates // (TURNS * threads)))
     plan.slab = -(-outputs // (TURNS * threads))
-    choices = n * top
-    starts = torch.zeros(experts + 1, dtype=torch.int32)
-    chosen, scores, tokens, shares = (raw(4 * choices) for _ in range(4))
-    routing = (chosen, scores, raw(4 * experts), starts, tokens, shares)
-    held = (
-        raw(experts * sizes.up),
-        raw(experts * sizes.down),
-        *routing,
-        raw(choices * sizes.hidden),
-        raw(n * sizes.sums),
-        raw(threads * sizes.work),
+    plan.make()
+    plan.hold(
+        up=raw(experts * sizes.up),
+        down=raw(experts * sizes.down),
+        hidden=raw(n * top * sizes.hidden),
+        sums=raw(n * sizes.sums),
+        work=raw(threads * sizes.work),
     )
-    for name, one in zip(Plan.ARRAYS, held, strict=True):
-        setattr(plan, name, one.data_ptr())
-    plan.held = held  # it knows no more than where they are
     native.bind(library[f"pack_{dtype}"], byref(plan), up, down)()
     out = torch.empty_like(x)
     ask = native.bind(library[f"moe_{dtype}"], byref(plan), native.LIVE, native.LIVE, out)
@@ -87,15 +105,15 @@ def prepare(library: CDLL, route: Sparse, up: Tensor, down: Tensor, x: Tensor) -
         return out
 
     def executed():
-        rows = (starts.diff() + sizes.step - 1) // sizes.step * sizes.step
+        rows = (plan.loads + sizes.step - 1) // sizes.step * sizes.step
         return int(rows.sum()) * 2 * each // sizes.number
 
     return Prepared(
         run,
         executed=executed,
         values=touched(route) * each,
-        metadata=sum(one.nbytes for one in routing),
-        holds=(*held, out),
+        metadata=plan.nbytes,
+        holds=(plan.held, out),
         note={"group": plan.group * sizes.lanes, "slab": plan.slab * 2 * sizes.lanes},
     )
 

@@ -5,10 +5,10 @@ of its own for it and multiplies group after group.
 """
 
 import torch
-from torch.nn.functional import silu
 
 from suite.formats.routing import dispatch, most, touched
 from suite.kernel import Prepared, kernel
+from suite.kernels.moe.gate import gated
 
 PRODUCT = getattr(torch.nn.functional, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 UNIT = 8  # numbers of a row: it wants rows of whole 16 bytes
@@ -24,8 +24,8 @@ def refuse(case, device):
 def moe_grouped_torch(route, up, down, x, logits):
     """torch's grouped_mm on tokens copied for each of their choices."""
     (experts, d, f), n, top = down.shape, len(x), most(route)
-    room = torch.empty(n * top, d, dtype=x.dtype)
-    ends = torch.empty(experts, dtype=torch.int32)
+    room = x.new_empty(n * top, d)
+    ends = x.new_empty(experts, dtype=torch.int32)
     out = torch.empty_like(x)
 
     def run(x, logits):
@@ -33,9 +33,8 @@ def moe_grouped_torch(route, up, down, x, logits):
         torch.cumsum(going.counts, 0, out=ends)
         near = room[: len(going.tokens)]
         torch.index_select(x, 0, going.tokens, out=near)
-        hidden = PRODUCT(near, up.mT, offs=ends)
-        gated = silu(hidden[:, :f], inplace=True).mul_(hidden[:, f:])
-        said = PRODUCT(gated.contiguous(), down.mT, offs=ends)
+        hidden = gated(PRODUCT(near, up.mT, offs=ends))
+        said = PRODUCT(hidden.contiguous(), down.mT, offs=ends)
         return out.zero_().index_add_(0, going.tokens, said.mul_(going.gates[:, None]))
 
     each = up[0].nbytes + down[0].nbytes

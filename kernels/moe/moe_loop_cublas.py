@@ -6,11 +6,11 @@ of few tokens, where launches are most of the time.
 
 from suite.kernel import kernel
 from suite.kernels.moe import moe_loop_torch as forward
-from suite.kernels.moe.on_gpu import on_gpu
-from suite.kernels.spmm.spmm_dense_cublas import DTYPES
+from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full
 
 
 @kernel(op="moe", on="cuda", dtypes=DTYPES, isa=("sm_80",))
 def moe_loop_cublas(route, up, down, x, logits):
     """A loop over the experts that have tokens, by cuBLAS."""
-    return on_gpu(forward.moe_loop_torch, route, up, down, x, logits)
+    in_full()
+    return forward.moe_loop_torch.prepare(route, up, down, x, logits)

@@ -5,10 +5,10 @@ tokens, where the calls themselves are most of the time.
 """
 
 import torch
-from torch.nn.functional import silu
 
 from suite.formats.routing import dispatch, most, touched
 from suite.kernel import Prepared, kernel
+from suite.kernels.moe.gate import gated
 
 
 def product(rows, weight, out):
@@ -18,8 +18,8 @@ def product(rows, weight, out):
 def prepare(route, up, down, x, product):
     """The loop with a product(rows, weight, out) that answers in `out` or in memory of its own."""
     (_, d, f), n, top = down.shape, len(x), most(route)
-    near, said, out = (torch.empty(n, d, dtype=x.dtype) for _ in range(3))
-    wide = torch.empty(n, 2 * f, dtype=x.dtype)
+    near, said, out = (x.new_empty(n, d) for _ in range(3))
+    wide = x.new_empty(n, 2 * f)
 
     def run(x, logits):
         going = dispatch(logits, top)
@@ -31,9 +31,8 @@ def prepare(route, up, down, x, product):
             first, last = last, last + count
             tokens = going.tokens[first:last]
             torch.index_select(x, 0, tokens, out=near[:count])
-            hidden = product(near[:count], up[expert], wide[:count])
-            gated = silu(hidden[:, :f], inplace=True).mul_(hidden[:, f:])
-            answer = product(gated, down[expert], said[:count])
+            hidden = gated(product(near[:count], up[expert], wide[:count]))
+            answer = product(hidden, down[expert], said[:count])
             out.index_add_(0, tokens, answer.mul_(going.gates[first:last, None]))
         return out
 

@@ -3,21 +3,13 @@
 The host waits for the highest load, so the wall clock times it. Bad at: what that is bad at.
 """
 
-from dataclasses import replace
-
 from suite.kernel import kernel
 from suite.kernels.moe import moe_padded_torch as forward
-from suite.kernels.moe.on_gpu import on_gpu
-from suite.kernels.spmm.spmm_dense_cublas import DTYPES
+from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full
 
 
 @kernel(op="moe", on="cuda", dtypes=DTYPES, isa=("sm_80",), refuse=forward.refuse)
 def moe_padded_cublas(route, up, down, x, logits):
     """Batched products of rows padded to the highest load, by cuBLAS."""
-    made = on_gpu(forward.moe_padded_torch, route, up, down, x, logits)
-
-    def run(x, logits):
-        with x.device:  # it numbers its rows anew in each call
-            return made.run(x, logits)
-
-    return replace(made, run=run)
+    in_full()
+    return forward.moe_padded_torch.prepare(route, up, down, x, logits)

@@ -5,10 +5,10 @@ where most rows are padding, and few tokens, where experts without any are read 
 """
 
 import torch
-from torch.nn.functional import silu
 
-from suite.formats.routing import dispatch, most
+from suite.formats.routing import dispatch, most, padded
 from suite.kernel import Prepared, kernel
+from suite.kernels.moe.gate import gated
 
 MOST = 2**30  # numbers of a buffer that has room for any load
 
@@ -23,24 +23,21 @@ def refuse(case, device):
 def moe_padded_torch(route, up, down, x, logits):
     """Batched products of rows padded to the highest load."""
     (experts, d, f), n, top = down.shape, len(x), most(route)
-    near, said = (torch.zeros(experts * n * d, dtype=x.dtype) for _ in range(2))
-    wide = torch.zeros(experts * n * 2 * f, dtype=x.dtype)
+    near, said = (x.new_zeros(experts * n * d) for _ in range(2))
+    wide = x.new_zeros(experts * n * 2 * f)
     out, capacity = torch.empty_like(x), 0
 
     def run(x, logits):
         nonlocal capacity
         going = dispatch(logits, top)
         capacity = int(going.counts.max())
-        starts = going.counts.cumsum(0) - going.counts
-        within = torch.arange(len(going.tokens)) - starts.repeat_interleave(going.counts)
-        places = within + torch.arange(experts).repeat_interleave(going.counts) * capacity
+        places = padded(going, capacity)
         rows = near[: experts * capacity * d].view(-1, d)
         rows.index_copy_(0, places, x[going.tokens])
         hidden = wide[: experts * capacity * 2 * f].view(experts, capacity, 2 * f)
         torch.bmm(rows.view(experts, capacity, d), up.mT, out=hidden)
-        gated = silu(hidden[..., :f], inplace=True).mul_(hidden[..., f:])
         answers = said[: experts * capacity * d].view(experts, capacity, d)
-        torch.bmm(gated, down.mT, out=answers)
+        torch.bmm(gated(hidden), down.mT, out=answers)
         chosen = answers.view(-1, d)[places].mul_(going.gates[:, None])
         return out.zero_().index_add_(0, going.tokens, chosen)
 

@@ -125,6 +125,42 @@ def place(
 
 
 @triton.jit
+def tile_of(
+    edges,
+    tiles,
+    blocks,
+    COUNT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Of this program: its expert, its slots, those that are the expert's, and its columns of the answer.
+
+    A slot is the place of a choice in the order of experts. From COUNT on, the expert is none.
+    """
+    number = tl.program_id(0)
+    across = tl.cdiv(OUTPUTS, COLUMNS)
+    before = number // (GROUP * across) * GROUP
+    beside = tl.minimum(GROUP, tiles - before)
+    tile = before + number % (GROUP * across) % beside
+    right = number % (GROUP * across) // beside * COLUMNS + tl.arange(0, COLUMNS)
+
+    every = tl.arange(0, WIDTH)
+    firsts = tl.load(edges + every * blocks, mask=every < COUNT, other=0)
+    ends = tl.load(edges + (every + 1) * blocks, mask=every < COUNT, other=0)
+    own = tl.cdiv(ends - firsts, ROWS)
+    upto = tl.cumsum(own, 0)
+    expert = tl.sum((upto <= tile).to(tl.int32), 0)
+    mine = every == expert
+    begin = tl.sum(tl.where(mine, firsts + (tile - upto + own) * ROWS, 0), 0)
+    slots = begin + tl.arange(0, ROWS)
+    real = slots < tl.sum(tl.where(mine, ends, 0), 0)
+    return expert, slots, real, right
+
+
+@triton.jit
 def multiply(
     edges,
     order,
@@ -149,25 +185,9 @@ def multiply(
     ENTERS: from rows of tokens, through the gate, to rows in the order of experts; weight is
     [COUNT, 2 OUTPUTS, INPUTS]. Else from those to rows by choice; weight is [COUNT, OUTPUTS, INPUTS].
     """
-    number = tl.program_id(0)
-    across = tl.cdiv(OUTPUTS, COLUMNS)
-    before = number // (GROUP * across) * GROUP
-    beside = tl.minimum(GROUP, tiles - before)
-    tile = before + number % (GROUP * across) % beside
-    right = number % (GROUP * across) // beside * COLUMNS + tl.arange(0, COLUMNS)
-
-    every = tl.arange(0, WIDTH)
-    firsts = tl.load(edges + every * blocks, mask=every < COUNT, other=0)
-    ends = tl.load(edges + (every + 1) * blocks, mask=every < COUNT, other=0)
-    own = tl.cdiv(ends - firsts, ROWS)
-    upto = tl.cumsum(own, 0)
-    expert = tl.sum((upto <= tile).to(tl.int32), 0)
+    expert, slots, real, right = tile_of(edges, tiles, blocks, COUNT, WIDTH, OUTPUTS, GROUP, ROWS, COLUMNS)
     if expert >= COUNT:
         return
-    mine = every == expert
-    begin = tl.sum(tl.where(mine, firsts + (tile - upto + own) * ROWS, 0), 0)
-    slots = begin + tl.arange(0, ROWS)
-    real = slots < tl.sum(tl.where(mine, ends, 0), 0)
     choices = tl.load(order + slots, mask=real, other=0)
     rows = (choices // TOP if ENTERS else slots).to(tl.int64)
 
@@ -201,8 +221,17 @@ def multiply(
 
 
 @triton.jit
-def add_up(experts, weights, said, out, D: tl.constexpr, TOP: tl.constexpr, WIDE: tl.constexpr):
-    """Of a token, what its experts said by their share of its weights, in the order of its choices."""
+def add_up(
+    experts,
+    weights,
+    said,
+    out,
+    D: tl.constexpr,
+    TOP: tl.constexpr,
+    WIDE: tl.constexpr,
+    WEIGHED: tl.constexpr = True,
+):
+    """Of a token, what its experts said, in the order of its choices; weighed by their shares or not."""
     row = tl.cast(tl.program_id(0), tl.int64)
     across = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
     sums = tl.zeros((WIDE,), tl.float32)
@@ -210,10 +239,11 @@ def add_up(experts, weights, said, out, D: tl.constexpr, TOP: tl.constexpr, WIDE
     for choice in range(TOP):
         upto = tl.where(tl.load(experts + row * TOP + choice) >= 0, D, 0)
         one = tl.load(said + (row * TOP + choice) * D + across, mask=across < upto, other=0.0)
-        weight = tl.load(weights + row * TOP + choice)
+        weight = tl.load(weights + row * TOP + choice) if WEIGHED else 1.0
         sums += weight * one.to(tl.float32)
         total += weight
-    sums /= tl.where(total == 0, 1.0, total)
+    if WEIGHED:
+        sums /= tl.where(total == 0, 1.0, total)
     tl.store(out + row * D + across, sums.to(out.dtype.element_ty), mask=across < D)
 
 
@@ -236,36 +266,37 @@ def padded(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) -> Prepared:
-    """Experts on tokens, for any route of as many choices."""
-    (count, d, f), n, top = down.shape, len(x), most(route)
-    choices, out = n * top, torch.empty_like(x)
-    if not top:
-        return Prepared(lambda x, logits: out.zero_(), 0, 0, 0, holds=(out,))
-    width = triton.next_power_of_2(count)
-    tokens = max(1, min(triton.next_power_of_2(n), TABLE // width))
-    blocks = -(-n // tokens)
-    experts, order = (x.new_empty(choices, dtype=torch.int32) for _ in range(2))
-    weights = x.new_empty(choices, dtype=torch.float32)
-    counts = x.new_empty(count * blocks, dtype=torch.int32)
-    edges = x.new_zeros(count * blocks + 1, dtype=torch.int32)
-    hidden, said = x.new_empty(choices, f), x.new_empty(choices, d)
-    sizes = {"COUNT": count, "TOP": top, "WIDTH": width}
+class Choices:
+    """The choices of a call, sorted: of each token in their order, and all in the order of experts."""
 
-    def sort(logits: Tensor) -> None:
-        choose[(blocks,)](logits, experts, weights, counts, n, blocks, TOKENS=tokens, **sizes)
-        torch.cumsum(counts, 0, dtype=torch.int32, out=edges[1:])
-        place[(blocks,)](experts, edges, order, n, blocks, TOKENS=tokens, **sizes)
+    def __init__(self, x: Tensor, count: int, top: int) -> None:
+        n, self.count, self.top = len(x), count, top
+        self.n, self.width = n, triton.next_power_of_2(count)
+        self.tokens = max(1, min(triton.next_power_of_2(n), TABLE // self.width))
+        self.blocks = -(-n // self.tokens)
+        self.experts, self.order = (x.new_empty(n * top, dtype=torch.int32) for _ in range(2))
+        self.weights = x.new_empty(n * top, dtype=torch.float32)
+        self.counts = x.new_empty(count * self.blocks, dtype=torch.int32)
+        self.edges = x.new_zeros(count * self.blocks + 1, dtype=torch.int32)
+        self.sizes = {"COUNT": count, "TOP": top, "WIDTH": self.width}
+        self.holds = (self.experts, self.order, self.weights, self.counts, self.edges)
+        self.nbytes = sum(one.nbytes for one in self.holds)
 
-    def product(way: Way, source: Tensor, weight: Tensor, answer: Tensor) -> None:
-        tiles = most_tiles(choices, count, way.rows)
-        outputs, inputs = answer.shape[1], weight.shape[2]
-        multiply[(tiles * -(-outputs // way.columns),)](
-            *(edges, order, source, weight, answer, tiles, blocks),
-            **sizes,
+    def sort(self, logits: Tensor) -> None:
+        how = {"TOKENS": self.tokens, **self.sizes}
+        n, blocks = self.n, self.blocks
+        choose[(blocks,)](logits, self.experts, self.weights, self.counts, n, blocks, **how)
+        torch.cumsum(self.counts, 0, dtype=torch.int32, out=self.edges[1:])
+        place[(blocks,)](self.experts, self.edges, self.order, n, blocks, **how)
+
+    def launch(self, product, way: Way, outputs: int, *operands: Tensor, **how: int) -> None:
+        """A program for each tile that there can be."""
+        tiles = most_tiles(self.n * self.top, self.count, way.rows)
+        product[(tiles * -(-outputs // way.columns),)](
+            *(self.edges, self.order, *operands, tiles, self.blocks),
+            **self.sizes,
+            **how,
             OUTPUTS=outputs,
-            INPUTS=inputs,
-            ENTERS=weight is up,
             GROUP=GROUP,
             ROWS=way.rows,
             COLUMNS=way.columns,
@@ -274,42 +305,63 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) 
             num_stages=way.stages,
         )
 
+    def add_up(self, said: Tensor, out: Tensor, weighed: bool = True) -> None:
+        n, d = out.shape
+        add_up[(n, -(-d // WIDE))](
+            self.experts, self.weights, said, out, D=d, TOP=self.top, WIDE=WIDE, WEIGHED=weighed
+        )
+
+    def loads(self) -> Tensor:
+        """Of the last call, how many choices each expert had."""
+        return self.edges[:: self.blocks].diff().cpu()
+
+    def executed(self, way: Way, outputs: int, inputs: int) -> int:
+        """FLOPs of a product of the last call, tiles whole."""
+        rows = int((-(-self.loads() // way.rows)).sum()) * way.rows
+        return rows * 2 * padded(outputs, way.columns) * padded(inputs, way.deep)
+
+
+def noted(ways: dict[str, Way]) -> dict[str, str]:
+    """Ways by what they are for, as a line's note has them."""
+    return {
+        name: f"{way.rows}x{way.columns}x{way.deep}/{way.warps}/{way.stages}" for name, way in ways.items()
+    }
+
+
+def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) -> Prepared:
+    """Experts on tokens, for any route of as many choices."""
+    (count, d, f), n, top = down.shape, len(x), most(route)
+    choices, out = n * top, torch.empty_like(x)
+    if not top:
+        return Prepared(lambda x, logits: out.zero_(), 0, 0, 0, holds=(out,))
+    chosen = Choices(x, count, top)
+    hidden, said = x.new_empty(choices, f), x.new_empty(choices, d)
+
+    def product(way: Way, source: Tensor, weight: Tensor, answer: Tensor) -> None:
+        how = {"INPUTS": weight.shape[2], "ENTERS": weight is up}
+        chosen.launch(multiply, way, answer.shape[1], source, weight, answer, **how)
+
     def tuned(*operands: Tensor) -> Way:
         key = ("moe", x.dtype, operands[1].shape, operands[1] is up, n, top)
         there = ways(choices, count, x.element_size())
         return quickest(key, there, lambda way: product(way, *operands), x)
 
-    sort(logits)
+    chosen.sort(logits)
     enter = tuned(x, up, hidden)
     leave = tuned(hidden, down, said)
 
     def run(x: Tensor, logits: Tensor) -> Tensor:
-        sort(logits)
+        chosen.sort(logits)
         product(enter, x, up, hidden)
         product(leave, hidden, down, said)
-        add_up[(n, -(-d // WIDE))](experts, weights, said, out, D=d, TOP=top, WIDE=WIDE)
+        chosen.add_up(said, out)
         return out
 
-    def executed() -> int:
-        loads = edges[::blocks].diff().cpu()
-        return sum(
-            int((-(-loads // way.rows)).sum())
-            * way.rows
-            * 2
-            * padded(outputs, way.columns)
-            * padded(inputs, way.deep)
-            for way, outputs, inputs in ((enter, f, d), (enter, f, d), (leave, d, f))
-        )
-
-    routing = (experts, order, weights, counts, edges)
     return Prepared(
         run,
-        executed=executed,
+        executed=lambda: 2 * chosen.executed(enter, f, d) + chosen.executed(leave, d, f),
         values=touched(route) * (up[0].nbytes + down[0].nbytes),
-        metadata=sum(one.nbytes for one in routing),
-        holds=(up, down, *routing, hidden, said, out),
-        note={
-            name: f"{way.rows}x{way.columns}x{way.deep}/{way.warps}/{way.stages}"
-            for name, way in (("enter", enter), ("leave", leave))
-        },
+        metadata=chosen.nbytes,
+        holds=(up, down, *chosen.holds, hidden, said, out),
+        note=noted({"enter": enter, "leave": leave}),
     )

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
 from rich.console import Console
@@ -26,8 +27,9 @@ from suite.commands.compare import declare_outputs, declare_rule, gate_of, keep,
 from suite.commands.run import duration, positive
 from suite.comparing import broken, github
 from suite.comparing.comparison import INCOMPARABLE, REGRESSION, Incomparable
-from suite.comparing.duel import Duel
+from suite.comparing.duel import Duel, unfounded
 from suite.comparing.versions import Failed, Version, checked_out, commit_of, root_of
+from suite.device import Device
 from suite.kernel import KERNELS
 from suite.registry import Unusable
 from suite.workload import EXTENTS
@@ -77,7 +79,7 @@ def go(given: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="sparsemark-ab-") as scratch, ExitStack() as keeping:
             base, head = built(given, repository, Path(scratch), folder, keeping, show)
-            chosen = kernels(given, (base, head), repository)
+            chosen = kernels(given, device, (base, head), repository)
 
             def words(version: Version) -> list[str]:
                 return options(given, device.spec, chosen, plugins(given.plugin, version, repository))
@@ -111,24 +113,39 @@ def built(
         except Failed as failed:
             if name == "head":
                 raise
-            raise Incomparable(f"there is nothing to hold the head against: {failed}") from failed
+            raise unfounded(failed) from failed
     return made
 
 
-def kernels(given: argparse.Namespace, versions: Sequence[Version], repository: Path) -> str:
-    """Globs of what to measure: what was asked for or the plug-ins bring, and the dense kernels."""
-    dense = [name for name, one in KERNELS.items() if one.dense and given.extent in one.extents]
-    if given.kernels:
-        return ",".join((given.kernels, *dense))
-    if not given.plugin:
+def kernels(given: argparse.Namespace, device: Device, versions: Sequence[Version], repository: Path) -> str:
+    """Globs of what to measure: what was asked for or plug-ins bring, and the dense kernels of its ops."""
+    if not (given.kernels or given.plugin):
         return "*"
-    brought: dict[str, None] = {}
+    ops: dict[str, str] = {}  # of the kernels that either version has
     for version in versions:
-        there = version.measure("list", "--json", "--plugin", *plugins(given.plugin, version, repository))
-        brought |= dict.fromkeys(json.loads(there)["kernels"].keys() - KERNELS.keys())
-    if not brought:
-        raise Unusable(f"--plugin {' '.join(given.plugin)} registers no kernel in either version.")
-    return ",".join((*brought, *dense))
+        words = ["--plugin", *plugins(given.plugin, version, repository)] if given.plugin else []
+        try:
+            there = json.loads(version.measure("list", "--json", *words))["kernels"]
+        except Failed as failed:
+            if version is versions[0]:
+                raise unfounded(failed) from failed
+            raise
+        ops |= {name: about["op"] for name, about in there.items() if "op" in about}
+    globs = given.kernels.split(",") if given.kernels else sorted(ops.keys() - KERNELS.keys())
+    chosen = {ops[name] for name in ops if any(fnmatch(name, glob.partition("+")[0]) for glob in globs)}
+    if not chosen:
+        raise Unusable(
+            f"--kernels {given.kernels!r} matches no kernel of either version."
+            if given.kernels
+            else f"--plugin {' '.join(given.plugin)} registers no kernel in either version. Name with "
+            "--kernels which of the others it is to be tried with."
+        )
+    dense = [
+        name
+        for name, one in KERNELS.items()
+        if one.dense and one.on == device.kind and one.op in chosen and given.extent in one.extents
+    ]
+    return ",".join(dict.fromkeys((*globs, *dense)))
 
 
 def plugins(files: Sequence[str], version: Version, repository: Path) -> list[str]:

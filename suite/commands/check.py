@@ -1,7 +1,8 @@
 """the registry's correctness tests on any kernel, a stranger's too; nothing is timed
 
 sparsemark check                                  every kernel that runs here
-sparsemark check --plugin mine.py spmm_csr_mine   one of your own
+sparsemark check --plugin mine.py                 those of your own
+sparsemark check spmm_csr_tiled attention_block   these
 """
 
 import argparse
@@ -21,7 +22,7 @@ SHOWN = 5  # bad trials of a kernel
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kernel", nargs="*")
+    parser.add_argument("kernel", nargs="*", help="default: those that a plug-in brings, else all")
     parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", action="extend")
     parser.add_argument("--json", action="store_true", help="for a program")
     parser.add_argument(
@@ -30,9 +31,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def go(given: argparse.Namespace) -> int:
+    load()
+    known = entries().keys()
     load(given.plugin)
     there = entries()
-    chosen = [pick("kernel", name, there).name for name in dict.fromkeys(given.kernel)] or list(there)
+    brought = [name for name in there if name not in known]
+    chosen = [pick("kernel", name, there).name for name in dict.fromkeys(given.kernel)]
+    chosen = chosen or brought or list(there)
     plugins = [str(Path(one).resolve()) for one in given.plugin]
     found = {}
     try:

@@ -3,6 +3,8 @@
 sparsemark run                                    every workload, default extent
 sparsemark run nm --set n=64 --budget 2m          one workload, one number of columns, two minutes
 sparsemark run unstructured --matrix *.mtx        your own matrices
+sparsemark run moe --routes *.npz                 routes that were recorded, experts by tokens
+sparsemark run attention kv --model DIR --corpus FILE          what a layer of your own model attends to
 sparsemark run --case ID --kernels NAME           one case again, as a page's table quotes it
 """
 
@@ -16,12 +18,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from suite import devices, sources
+from suite import devices, recordings, sources
 from suite.commands import load, print_cautions
 from suite.device import Device
 from suite.plan import parse_axes, plan, without
 from suite.profile import profile
 from suite.reading import answers, frame
+from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.run import Options, Running, default_file, newest, resume
 from suite.run import Progress as Where
@@ -55,10 +58,33 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--matrix", nargs="+", default=[], metavar="FILE", action="extend", help="matrices to measure on"
     )
     parser.add_argument(
+        "--routes",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        action="extend",
+        help="recorded routes, a sparse matrix of experts by tokens, to measure mixtures of experts on",
+    )
+    parser.add_argument(
         "--plugin", nargs="+", default=[], metavar="FILE", action="extend", help="Python files to load"
     )
     parser.add_argument(
         "--device", metavar="cpu|cuda:N|all", help="where to measure; default: the first GPU, else the CPU"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="a causal language model of transformers, or a task's, whose queries, keys and values stand in",
+    )
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help="the text that it reads")
+    parser.add_argument(
+        "--layer",
+        type=natural,
+        nargs="+",
+        default=[],
+        metavar="N",
+        action="extend",
+        help="layers of it, from 0 on; default: the middle one",
     )
     parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")
@@ -83,16 +109,18 @@ def go(given: argparse.Namespace) -> int:
 
 def measure(device: Device, given: argparse.Namespace) -> int:
     """One device, one file."""
-    axes = parse_axes(given.axes)
+    axes, asked = parse_axes(given.axes), wanted(given)
     items = plan(
         given.workload,
         given.extent,
         kernels=given.kernels,
         axes=axes,
         matrices=given.matrix,
-        cases=with_data(given.case, given.matrix),
+        routes=given.routes,
+        cases=with_data(given.case, given.matrix + given.routes),
         device_kind=device.kind,
         device=device,
+        asked=asked,
     )
     for axis, names in without(items, axes).items():
         if names:
@@ -111,12 +139,15 @@ def measure(device: Device, given: argparse.Namespace) -> int:
         kernels=given.kernels,
         cases=tuple(given.case),
         axes=tuple(given.axes),
+        asked=asked,
     )
     earlier = resume(file, device, options) if given.resume else []
     if not given.resume and file.exists():
         raise Unusable(f"--out {file} exists. Name another file, or add --resume to go on with it.")
     screen = Console(stderr=True)
     print_setting(device, len(items), options.passes, screen)
+    for data in recordings.known():
+        screen.print(f"  recorded: {data}", highlight=False)
     with bar(screen) as shown:
         task = shown.add_task("", total=len(items) * options.passes, note="")
         running = Running(
@@ -144,6 +175,17 @@ def print_setting(device: Device, cases: int, visits: int, screen: Console) -> N
     threads = f", {device.threads} threads" if device.kind == devices.CPU else ""
     screen.print(f"[bold]{device.name}[/]{threads}, {cases} cases x {visits} visits", highlight=False)
     print_cautions(device, screen)
+
+
+def wanted(given: argparse.Namespace) -> Asked | None:
+    """What of a model is to be recorded."""
+    if given.model is None:
+        if option := "--corpus" if given.corpus else "--layer" if given.layer else "":
+            raise Unusable(f"{option} says something of a model. Name it with --model.")
+        return None
+    if option := "--matrix" if given.matrix else "--routes" if given.routes else "":
+        raise Unusable(f"--model and {option} stand in for different operands. Name one of them.")
+    return Asked(given.model, given.corpus, tuple(given.layer))
 
 
 def with_data(ids: list[str], matrices: list[str]) -> list[str]:
@@ -182,4 +224,10 @@ def duration(text: str) -> float:
 def positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)

@@ -4,6 +4,7 @@ sparsemark study                                  every task and method, default
 sparsemark study digits_mlp --methods 'magnitude-*' 'random-*'
 sparsemark study --methods wanda-erk-finetune     parts put together that are not by default
 sparsemark study --plugin mine.py --methods 'mine-*'
+sparsemark study cifar10 --data DIR               a task whose data are not embedded
 sparsemark study --model DIR --corpus wikitext2.txt            any causal language model of transformers
 sparsemark study --model DIR --corpus wikitext2.txt --pruned DIR DIR    checkpoints pruned elsewhere
 """
@@ -58,6 +59,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="models at a time; default: all cores")
     parser.add_argument("--limit", type=duration, default=60.0, metavar="TIME", help="longest trial")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="of a task that reads one: CIFAR-10's binary files"
+    )
     parser.add_argument("--model", type=Path, metavar="DIR", help="a causal language model of transformers")
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="the text it is judged on")
     parser.add_argument(
@@ -89,6 +93,7 @@ def go(given: argparse.Namespace) -> int:
         limit=given.limit,
         plugins=tuple(str(Path(one).resolve()) for one in given.plugin),
         brought=brought(given),
+        data=given.data and str(given.data.resolve()),
     )
     lots = plan(options)
     if not any(one.trials for one in lots):

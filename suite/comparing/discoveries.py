@@ -15,7 +15,18 @@ def adjusted(found: Sequence[float]) -> list[float]:
     return made
 
 
-def bar(found: Sequence[float], level: float) -> float:
-    """The p-value that one more change would have had to stay below to be reported."""
-    reported = sum(one <= level for one in adjusted(found))
-    return level * min(len(found), reported + 1) / max(1, len(found))
+def bars(found: Sequence[float], level: float) -> list[float]:
+    """For each test the p-value up to which it would be reported, the others being what they are.
+
+    That is the share of the level which falls to as many as would be reported if its own were 0. The more of
+    the others are, the higher it is.
+    """
+    count = len(found)
+    order = sorted(range(count), key=found.__getitem__)
+    reported = max((rank for rank, at in enumerate(order, 1) if found[at] <= level * rank / count), default=0)
+    made, before = [0.0] * count, 1
+    for rank, at in enumerate(order, 1):
+        made[at] = level * (reported if rank <= reported else before) / count
+        if found[at] <= level * (rank + 1) / count:
+            before = rank + 1  # with one more in front of it, it would be among them
+    return made

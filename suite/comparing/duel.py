@@ -26,6 +26,11 @@ Show = Callable[[str], None]
 Words = Callable[[Version], Sequence[str]]  # what of a version to measure, as `sparsemark run` takes it
 
 
+def unfounded(failed: Failed) -> Incomparable:
+    """What it comes to that the base does not stand."""
+    return Incomparable(f"there is nothing to hold the head against: {failed}")
+
+
 def looks(rule: Rule, most: int) -> list[int]:
     """After how many pairs to look; the last is the last pair."""
     made, at = [], float(rule.runs)
@@ -76,10 +81,12 @@ class Duel:
             )
         except Failed as failed:
             if name == "base":
-                raise Incomparable(f"there is nothing to hold the head against: {failed}") from failed
+                raise unfounded(failed) from failed
             raise
         found = read(new)
-        measured = (found.run and found.run.commit) or ""
+        if found.run is None:
+            raise Failed(str(version), "reading its results", [str(fault) for fault in found.faults])
+        measured = found.run.commit or ""
         if version.own and not measured.startswith(version.commit):
             raise Failed(
                 str(version), "its environment", [f"commit {measured or 'unknown'} was measured instead"]

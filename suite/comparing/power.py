@@ -1,10 +1,13 @@
-"""Power: what a comparison that found nothing could have found."""
+"""Power: what a comparison that found nothing could have found.
+
+How much runs scatter is known from these alone, and the fewer they are the worse. So what other runs would
+show departs from the change, in units of the error estimated here, as Student's t does. To take the estimate
+for the truth (a noncentral t around it) would promise too much wherever runs happened to agree.
+"""
 
 import math
-from functools import lru_cache
 
-from scipy.optimize import brentq
-from scipy.special import nctdtr
+from scipy.special import stdtr, stdtrit
 
 from suite.comparing.welch import Difference
 
@@ -13,31 +16,19 @@ OFTEN = 0.8  # how often a change must be found for "could have seen it"
 
 
 def power(change: float, of: Difference, level: float, effect: float) -> float:
-    """How often this change (0.05: five percent slower) is reported, where one stands alone at `level`.
+    """How often this change (0.05: five percent slower) is reported by runs that scatter like these.
 
-    effect: the least change that is ever reported.
+    level: the p-value it must stay below; effect: the least change that is ever reported.
     """
-    return beyond(needed(of, level, effect), of.freedom, abs(math.log1p(change)) / of.error)
+    return float(stdtr(of.freedom, abs(math.log1p(change)) / of.error - needed(of, level, effect)))
 
 
 def seen(of: Difference, level: float, effect: float) -> float:
     """The change that is reported four times in five."""
-    needs = of.error * shift(round(needed(of, level, effect), 4), round(of.freedom, 2))
+    needs = of.error * (needed(of, level, effect) + float(stdtrit(of.freedom, OFTEN)))
     return math.expm1(min(needs, MOST))
 
 
 def needed(of: Difference, level: float, effect: float) -> float:
     """The t-value from which on a change is reported: significant, and large enough to matter."""
     return max(of.least(level), math.log1p(effect) / of.error)
-
-
-def beyond(t: float, freedom: float, centre: float) -> float:
-    """How often a noncentral t lies above t: one of the other sign is never that far off."""
-    found = float(nctdtr(freedom, centre, t))
-    return float(centre > t) if math.isnan(found) else 1 - found  # far out, where it cannot be worked out
-
-
-@lru_cache(maxsize=4096)
-def shift(t: float, freedom: float) -> float:
-    """The centre from which on that is often enough."""
-    return float(brentq(lambda centre: beyond(t, freedom, centre) - OFTEN, 0, 2 * t + 10))  # pyright: ignore

@@ -9,7 +9,7 @@ on them.
 
 import argparse
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import expm1
 from pathlib import Path
@@ -22,10 +22,10 @@ from scipy.stats import binomtest, mannwhitneyu
 from suite import devices
 from suite.commands import load
 from suite.comparing.comparison import Comparison, compare
-from suite.comparing.discoveries import bar
-from suite.comparing.power import power
+from suite.comparing.discoveries import bars
+from suite.comparing.power import OFTEN, power
 from suite.comparing.side import Side
-from suite.comparing.verdicts import FASTER, SLOWER, Rule
+from suite.comparing.verdicts import FASTER, SLOWER, Change, Rule
 from suite.plan import plan
 from suite.record import SCHEMA, Recorded, Result, Run, read
 from suite.run import Options, Running
@@ -45,6 +45,7 @@ CASES = tuple(
 )
 SAMPLES = 60  # of a kernel in one drawn run
 WITHIN = 0.005  # scatter of the samples of one process
+CHANGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # whose power is tried
 
 Lines = list[Result]
 
@@ -161,17 +162,6 @@ def pairs(file: Path) -> tuple[Pair, Pair]:
     return Pair(base, equal), Pair(base, rest + slowed, BY)
 
 
-def scaled(pair: Pair, slower: float) -> Pair:
-    """Equal code of which the head's PLAIN took that much longer."""
-    head = [
-        structs.replace(one, seconds=[(1 + slower) * each for each in one.seconds])
-        if one.kernel == PLAIN
-        else one
-        for one in pair.head
-    ]
-    return Pair(pair.base, head, slower)
-
-
 # Told
 
 
@@ -196,18 +186,6 @@ def share(found: tuple[int, int]) -> str:
     return f"{100 * some / of:.1f} % ({100 * ends.low:.1f}-{100 * ends.high:.1f})"
 
 
-def expected(some: Iterable[Pair]) -> float:
-    """The share of the slowed cases that their own comparisons say they can see."""
-    told = []
-    for pair in some:
-        tested = [(one.point.kernel, one.found) for one in pair.compared.changes if one.found]
-        level = bar([found.p for _, found in tested], Rule().level)
-        told += [
-            power(pair.slower, found, level, Rule().effect) for kernel, found in tested if kernel == PLAIN
-        ]
-    return fmean(told)
-
-
 def drawn_rows(count: int, runs: int) -> Iterator[tuple[str, ...]]:
     """gate, and for each spread: false alarms, and how often 5 % is caught."""
     settings = [(0.005, 0.0), (0.02, 0.0), (0.05, 0.8)]
@@ -224,6 +202,14 @@ def drawn_rows(count: int, runs: int) -> Iterator[tuple[str, ...]]:
         yield (name, *(cell for two in cells for cell in two))
 
 
+def drawn_equal(count: int, runs: int) -> dict[str, list[Pair]]:
+    """Comparisons of equal code at some spreads, for their power."""
+    return {
+        f"±{100 * spread:g} %: ": [drawn(at, runs, spread, 0.0, 0.0) for at in range(count)]
+        for spread in (0.01, 0.05, 0.2)
+    }
+
+
 def real_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
     """gate, false alarms, and how often code that takes 30 % longer is caught."""
     both = [pairs(file) for file in files]
@@ -233,13 +219,62 @@ def real_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
         yield name, share(alarms[0]), share(caught(gate, (slow for _, slow in both)))
 
 
-def power_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
-    """A change, how often it should be seen by what the comparisons print, and how often it was."""
-    equal = [pairs(file)[0] for file in files]
-    yield "times of the head", "power printed", "seen"
-    for slower in (0.02, 0.05, 0.1, 0.2, 0.3):
-        some = [scaled(pair, slower) for pair in equal]
-        yield f"x {1 + slower:g}", f"{100 * expected(some):.1f} %", share(caught(verdicts, some))
+def power_rows(equal: Mapping[str, Iterable[Pair]]) -> Iterator[tuple[str, ...]]:
+    """A change, how often it should be seen by what comparisons of equal code print, and how often it is.
+
+    In the last row that is another change for each case: the one that its comparison says it would see.
+    """
+    sides = [[sight for pair in some for sight in sights(pair)] for some in equal.values()]
+    yield "times of the head", *(f"{name}{what}" for name in equal for what in ("power printed", "seen"))
+    for slower in CHANGES:
+        told = [fmean(one.power(slower) for one in side) for side in sides]
+        yield f"x {1 + slower:g}", *beside(told, [met(side, slower) for side in sides])
+    yield "what could have been seen", *beside([OFTEN] * len(sides), [met(side) for side in sides])
+
+
+def beside(told: Sequence[float], found: Sequence[tuple[int, int]]) -> Iterator[str]:
+    for one, other in zip(told, found, strict=True):
+        yield f"{100 * one:.1f} %"
+        yield share(other)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A case of equal code, and what its comparison says it could have seen."""
+
+    pair: Pair
+    change: Change
+    level: float  # the p-value up to which it would have been reported
+
+    def power(self, slower: float) -> float:
+        """How often it says it would see this."""
+        assert self.change.found
+        return power(slower, self.change.found, self.level, Rule().effect)
+
+    def sees(self, slower: float) -> bool:
+        """Whether it does, where the head takes that much longer on this case alone."""
+        at = self.change.point.case, PLAIN
+        head = [
+            structs.replace(one, seconds=[(1 + slower) * each for each in one.seconds])
+            if (one.case, one.kernel) == at
+            else one
+            for one in self.pair.head
+        ]
+        return verdicts(Pair(self.pair.base, head))[at]
+
+
+def sights(pair: Pair) -> Iterator[Sight]:
+    """Of PLAIN on every case."""
+    tested = [(one, one.found.p) for one in pair.compared.changes if one.found]
+    levels = bars([p for _, p in tested], Rule().level)
+    for (one, _), level in zip(tested, levels, strict=True):
+        if one.point.kernel == PLAIN:
+            yield Sight(pair, one, level)
+
+
+def met(some: Sequence[Sight], slower: float | None = None) -> tuple[int, int]:
+    """How often a change is seen; by default the one that each says it would see."""
+    return sum(one.sees((one.change.seen or 0.0) if slower is None else slower) for one in some), len(some)
 
 
 def scatters(files: Sequence[Path]) -> str:
@@ -281,6 +316,7 @@ def main() -> None:
     if given.drawn:
         print(f"{given.drawn} drawn comparisons, {len(CASES)} cases, {given.runs} runs a side\n")
         print_table(drawn_rows(given.drawn, given.runs))
+        print_table(power_rows(drawn_equal(given.drawn // 4, given.runs)))
     if given.real:
         for number in range(1, given.measure + 1):
             file = given.real / f"{number:02}.jsonl"
@@ -291,7 +327,7 @@ def main() -> None:
             f"{len(files)} measured comparisons, {len(CASES)} cases; processes differ by {scatters(files)}\n"
         )
         print_table(real_rows(files))
-        print_table(power_rows(files))
+        print_table(power_rows({"": [pairs(file)[0] for file in files]}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from suite.comparing.discoveries import adjusted, bar
+from suite.comparing.discoveries import adjusted, bars
 from suite.comparing.drift import Drift, Told
 from suite.comparing.power import seen
 from suite.comparing.side import Point, Side
@@ -129,8 +129,7 @@ def times(side: Side, point: Point, name: str) -> dict[str, Any]:
 def decided(tests: Sequence[Tested], base: Side, head: Side, rule: Rule) -> Iterable[Change]:
     """The verdicts of all that were tested, together: how many tests there are is part of each."""
     ps = [one.found.p for one in tests]
-    level = bar(ps, rule.level)
-    for one, corrected in zip(tests, adjusted(ps), strict=True):
+    for one, corrected, level in zip(tests, adjusted(ps), bars(ps, rule.level), strict=True):
         low, high = (math.expm1(end) for end in one.found.interval())
         middle = math.expm1(one.found.middle)
         sight = seen(one.found, level, rule.effect)
@@ -168,10 +167,9 @@ def means(tests: Sequence[Tested]) -> list[Mean]:
     made = []
     for (workload, kernel), some in groups.items():
         middle = fmean(one.found.middle for one in some)
-        about = difference(
-            *(departures([getattr(one.told, name) for one in some]) for name in ("base", "head"))
-        )
-        low, high = (math.expm1(middle + end) for end in about.interval())
+        sides = (departures([getattr(one.told, name) for one in some]) for name in ("base", "head"))
+        reach = difference(*sides).reach()
+        low, high = math.expm1(middle - reach), math.expm1(middle + reach)
         made.append(Mean(workload, kernel, len(some), math.expm1(middle), low, high))
     return made
 

@@ -1,7 +1,8 @@
 """Routing: which experts each token goes to, in what order experts get them, and how evenly.
 
 Routers take logits [n, experts] and give gates of the same shape: 0 where a token does not go. `top_k` and
-`dispatch` are what kernels made of torch's products route by; they give the choices alone.
+`dispatch` are what kernels made of torch's products route by; they give the choices alone. Whatever gates a
+router gives, their logarithms are logits of the same route, with their shares of a token's sum as gates.
 """
 
 from dataclasses import dataclass
@@ -51,6 +52,24 @@ def dispatch(logits: Tensor, top: int) -> Dispatch:
     return Dispatch(counts, tokens[order], gates[going][order])
 
 
+def padded(going: Dispatch, capacity: int) -> Tensor:
+    """Places of the choices where each expert has `capacity` rows."""
+    counts = going.counts
+    experts = torch.arange(len(counts), device=counts.device)
+    gaps = experts * capacity - (counts.cumsum(0) - counts)
+    return torch.arange(len(going.tokens), device=counts.device) + gaps.repeat_interleave(counts)
+
+
+def to_logits(going: Dispatch, dgates: Tensor, out: Tensor) -> Tensor:
+    """Gradients of the logits, in `out`, from those of the gates of the choices: back through the softmax."""
+    experts = torch.arange(len(going.counts), device=out.device).repeat_interleave(going.counts)
+    gates = going.gates.float()
+    weighed = gates * dgates
+    shared = weighed.new_zeros(len(out)).index_add_(0, going.tokens, weighed)
+    out.zero_()[going.tokens, experts] = (weighed - gates * shared[going.tokens]).to(out.dtype)
+    return out
+
+
 def dense(logits: Tensor, top: int) -> Tensor:
     """The gates of top_k in place, [n, experts]."""
     gates, experts = top_k(logits, top)
@@ -85,46 +104,12 @@ def hashed(ids: Tensor, experts: int, top: int) -> Tensor:
     return torch.zeros(len(ids), experts).scatter_(-1, chosen, 1 / top)
 
 
-def at_random(n: int, experts: int, top: int, source: torch.Generator) -> Tensor:
-    """`top` experts for each token, blindly and alike (a control)."""
-    chosen = torch.rand(n, experts, generator=source).topk(top, -1).indices
-    return torch.zeros(n, experts).scatter_(-1, chosen, 1 / top)
-
-
 def prototypes(logits: Tensor, groups: int) -> Tensor:
     """M6-T's: experts in so many groups of neighbours, and the best of each by the group's own softmax."""
     n, experts = logits.shape
     best, chosen = logits.view(n, groups, -1).softmax(-1).max(-1)
     firsts = torch.arange(groups) * (experts // groups)
     return torch.zeros_like(logits).scatter_(-1, chosen + firsts, best)
-
-
-def token_sparsity(gates: Tensor) -> float:
-    """TLS: the share of experts that a token leaves alone, the mean over tokens."""
-    return 1 - float((gates != 0).double().mean())
-
-
-def chunk_sparsity(gates: Tensor, tokens: int) -> float:
-    """CLS: the share of experts that consecutive tokens together leave alone, the mean over whole chunks."""
-    whole = gates[: len(gates) // tokens * tokens] != 0
-    return 1 - float(whole.view(-1, tokens, gates.shape[1]).any(1).double().mean())
-
-
-def imbalance(loads: Tensor) -> dict[str, float]:
-    """Of loads [experts]: the highest over the mean, coefficient of variation, entropy over its most."""
-    shares = loads.double() / loads.sum()
-    mean = 1 / len(loads)
-    entropy = torch.special.entr(shares).sum() / torch.tensor(float(len(loads))).log()
-    return {
-        "max_over_mean": float(shares.max()) / mean,
-        "cv": float(shares.std(correction=0)) / mean,
-        "entropy": float(entropy),
-    }
-
-
-def dropped(loads: Tensor, capacity: int) -> int:
-    """Choices beyond what each expert may take."""
-    return int((loads - capacity).clamp(min=0).sum())
 
 
 def coverage(experts: int, top: int, tokens: int) -> float:

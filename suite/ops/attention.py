@@ -280,6 +280,7 @@ ATTENTION = register(
             2 * (case["h"] + case["g"]) * case["n"] * case["d"] * case.torch_dtype.itemsize
         ),
         quality=quality,
+        sized=lambda a, q, k, v: (len(q), len(k), *q.shape[1:], q.shape[1] // a.shape[1]),
         about="attention",
     )
 )

@@ -87,7 +87,7 @@ def answer(a: Sparse, k: Tensor, v: Tensor, q: Tensor) -> Tensor:
     b = k.shape[2] // a.shape[1]
     bias = None
     if isinstance(a, Selection):
-        k, v, bias = (k if a.k is None else a.k), (v if a.v is None else a.v), a.bias
+        k, v, bias = (k if a.k is None else a.k), values_of(a, v), a.bias
         b = k.shape[2] // a.shape[1]
     groups = k.shape[1]
     heads = h // groups
@@ -108,6 +108,13 @@ def answer(a: Sparse, k: Tensor, v: Tensor, q: Tensor) -> Tensor:
             weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
             out[sequence, at] = weights.nan_to_num(0.0) @ values  # of a head that sees nothing
     return out
+
+
+def values_of(a: Selection, v: Tensor) -> Tensor:
+    """Those it brings; of one that brings keys alone, those of its tokens; else the cache's."""
+    if a.v is not None or a.k is None or a.tokens is None:
+        return v if a.v is None else a.v
+    return v.gather(2, a.tokens[..., None].expand(*a.tokens.shape, v.shape[-1]))
 
 
 def kept_pages(a: Sparse, first: int, last: int) -> Tensor:
@@ -166,10 +173,15 @@ def distinct(a: Sparse, groups: int, n: int) -> int:
     """Pages that some head of a group looks at, over all groups: what is read, whoever shares it."""
     if a.nonzeros == a.shape[0] * a.shape[1]:
         return n * groups * a.shape[1]
+    return int(seen_pages(a, groups, n).sum())
+
+
+def seen_pages(a: Sparse, groups: int, n: int) -> Tensor:
+    """Which pages some head of a group looks at: truths [n * groups, pages]."""
     rows = torch.repeat_interleave(a.row_lengths) // (a.shape[0] // (n * groups))
-    seen = torch.zeros(n * groups, a.shape[1], dtype=torch.bool)
-    seen[rows, a.columns.long().cpu()] = True
-    return int(seen.sum())
+    seen = torch.zeros(n * groups, a.shape[1], dtype=torch.bool, device=a.columns.device)
+    seen[rows, a.columns.long()] = True
+    return seen
 
 
 def bytes_read(a: Sparse, k: Tensor) -> int:
@@ -252,6 +264,7 @@ DECODE = register(
         least_values=lambda case, operands: bytes_read(operands[0], operands[1]),
         live_bytes=lambda case, _: 2 * case["n"] * case["h"] * case["d"] * case.torch_dtype.itemsize,
         quality=quality,
+        sized=lambda a, k, v, q: (*q.shape[:2], *k.shape[1:], k.shape[2] // a.shape[1]),
         about="decoding over a cache",
     )
 )

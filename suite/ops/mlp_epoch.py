@@ -18,7 +18,7 @@ from torch import Tensor
 from suite import rounding
 from suite.case import Case
 from suite.op import Op, Operands, generator, register
-from suite.ops.sparse_step import with_values
+from suite.ops.sparse_step import objections, with_values
 from suite.ops.spmm import rows_of
 from suite.registry import Unusable
 from suite.sparse import Sparse
@@ -132,6 +132,8 @@ MLP_EPOCH = register(
         reference=reference,
         allowed=allowed,
         twin=twin,
+        sized=lambda pattern, values, x: (*pattern.shape, x.shape[2], x.shape[0]),
+        objections=objections,
         nominal=lambda case, _: products(case, case["m"] * case["k"], case["k"] ** 2),
         useful=useful,
         least_values=lambda case, operands: 0,

@@ -99,6 +99,16 @@ def live_bytes(case: Case, operands: Operands) -> int:
     return case["n"] * (2 * case["d"] + case["e"]) * case.torch_dtype.itemsize
 
 
+def objections(operands: Operands) -> list[str]:
+    """A route says what its logits say."""
+    route, _, _, _, logits, *_ = operands
+    best, experts = logits.topk(most(route), -1)
+    going = torch.zeros(logits.shape, dtype=torch.bool).scatter_(1, experts, best > -torch.inf)
+    stored = torch.zeros_like(going)
+    stored[route.columns.long(), rows_of(route)] = True
+    return [] if torch.equal(going, stored) else ["the route is not where the highest logits of a token are"]
+
+
 MOE = register(
     Op(
         name="moe",
@@ -116,6 +126,8 @@ MOE = register(
             touched(operands[0]) * 3 * case["d"] * case["f"] * case.torch_dtype.itemsize
         ),
         live_bytes=live_bytes,
+        sized=lambda route, up, down, x, logits, *_: (*logits.shape, *down.shape[1:]),
+        objections=objections,
         about="mixture of experts",
     )
 )

@@ -70,6 +70,7 @@ SDDMM = register(
         reference=reference,
         allowed=allowed,
         twin=twin,
+        sized=lambda mask, dy, x: (*mask.shape, dy.shape[1]),
         nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
         least_values=lambda case, operands: 0,

@@ -29,6 +29,11 @@ def with_values(pattern: Sparse, values: Tensor) -> Sparse:
     return Sparse(pattern.starts, pattern.columns, values, pattern.shape, pattern.pattern)
 
 
+def objections(operands: Operands) -> list[str]:
+    """A pattern is ones."""
+    return [] if (operands[0].values == 1).all() else ["the pattern has values other than ones"]
+
+
 def reference(pattern: Sparse, values: Tensor, x: Tensor, dy: Tensor) -> Parts:
     """In float64."""
     w = with_values(pattern, values)
@@ -72,6 +77,8 @@ SPARSE_STEP = register(
         reference=reference,
         allowed=allowed,
         twin=twin,
+        sized=lambda pattern, values, x, dy: (*pattern.shape, x.shape[1]),
+        objections=objections,
         nominal=lambda case, _: 3 * 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 3 * 2 * operands[0].nonzeros * case["n"],
         least_values=lambda case, operands: 0,

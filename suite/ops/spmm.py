@@ -63,6 +63,7 @@ SPMM = register(
         reference=reference,
         allowed=allowed,
         twin=twin,
+        sized=lambda a, b: (*a.shape, b.shape[1]),
         nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
         least_values=lambda case, operands: operands[0].nonzeros * case.torch_dtype.itemsize,

@@ -17,7 +17,7 @@ SURE = 1e6  # a weight's logarithm that no noise outdoes
 class Routes(Pattern):
     """A share of all experts for each token: the nearest whole number."""
 
-    ops = ("moe",)
+    ops = ("moe", "moe_step")
     sparsity: float
 
     def faults(self, m: int, k: int) -> list[str]:
@@ -44,7 +44,7 @@ class Routes(Pattern):
 
 @pattern("zipf{exponent}@{sparsity}", family="Zipf routes")
 class Zipf(Routes):
-    """The expert of rank r weighs r^-exponent; which expert has which rank is drawn. 0 is uniform."""
+    """The expert of rank r weighs r^-exponent; which expert has which rank is drawn. 0 is random routing."""
 
     exponent: float
     sparsity: float

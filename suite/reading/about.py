@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from suite.case import REGIMES, TOKENLESS
+from suite.case import TOKENLESS, regime_of
 from suite.inputs import is_recording
 from suite.pattern import Pattern, parse
 from suite.record import Result, Run
@@ -37,7 +37,7 @@ def identity(line: Result) -> dict[str, Any]:
         "family": pattern.family if pattern else family_of(line.pattern),
         "line": line.pattern.partition("@")[0] if "@" in line.pattern else family_of(line.pattern),
         "sparsity": line.sparsity if line.sparsity is not None else promised(pattern, m, k),
-        "regime": line.phase or (next(name for most, name in REGIMES if n <= most) if n else TOKENLESS),
+        "regime": line.phase or (regime_of(n) if n else TOKENLESS),
     }
 
 

@@ -4,7 +4,7 @@ A cell holds every size measured. Sizes differ, so it never averages them: it gi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from statistics import median
@@ -79,12 +79,16 @@ def answers(frame: pd.DataFrame) -> list[Answer]:
     return answered(groups(frame))
 
 
-def answered(curves: Iterable[Group]) -> list[Answer]:
-    """The same, of curves."""
+def answered(curves: Iterable[Group], bought: Mapping[tuple, str] | None = None) -> list[Answer]:
+    """The same, of curves. bought: what scores say of a cell, by CELL."""
     cells: dict[tuple, list[Group]] = defaultdict(list)
     for one in curves:
         cells[tuple(getattr(one, name) for name in CELL)].append(one)
-    made = [answer(dict(zip(CELL, key, strict=True)), found) for key, found in cells.items()]
+    said = bought or {}
+    made = [
+        answer(dict(zip(CELL, key, strict=True)), found, said.get(key, NO_SCORES))
+        for key, found in cells.items()
+    ]
     return sorted(
         made,
         key=lambda one: (
@@ -106,7 +110,7 @@ def place(regime: str) -> int:
     return ORDER.index(regime) if regime in ORDER else len(ORDER)
 
 
-def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
+def answer(cell: dict[str, Any], found: Sequence[Group], accuracy: str) -> Answer:
     """The six answers for the groups of a cell."""
     rows = pd.concat([one.rows for one in found])
     verdicts = {one.verdict for one in found if one.points}
@@ -118,7 +122,7 @@ def answer(cell: dict[str, Any], found: Sequence[Group]) -> Answer:
         since=since(found),
         break_even=break_even(rows),
         joules=joules(rows),
-        accuracy=NO_SCORES,
+        accuracy=accuracy,
         trust=trust(rows),
         brief=Brief(
             faster_briefly(found), since_briefly(found), break_even(rows, brief=True), trust(rows, brief=True)

@@ -1,7 +1,7 @@
 """Batch figures: kernels against tokens or unevenness of loads, in the manner of suite/reading/figures.py."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf, log2
+from math import inf, log2, nan
 from typing import Any
 
 import matplotlib as mpl
@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
+from suite.activations import union_law
 from suite.reading.figures import (
+    BANDS,
     HOVER,
     INK,
     MARKERS,
@@ -124,6 +126,8 @@ def curve(
         for one in points
         if one.low is not None and one.high is not None and 0 < one.low <= one.high < inf
     ]
+    low, high = ([getattr(one, end) if one in bands else nan for one in points] for end in ("low", "high"))
+    BANDS[line] = low, high
     if len(bands) > 1:
         low, high = [one.low or 0 for one in bands], [one.high or 0 for one in bands]
         axes.fill_between([one.at for one in bands], low, high, color=look["color"], alpha=0.18, linewidth=0)
@@ -142,23 +146,24 @@ def fit(axes: Axes) -> tuple[float, float]:
 def union(found: Rows) -> Figure:
     """The share of neurons that a batch uses, as counted and as expected: see suite.reading.batch.unions.
 
-    A colour for each sparsity, a marker for each kind of pattern; the law is dotted.
+    A colour for each sparsity, a marker for each kind of pattern or selector; the law is dotted.
     """
     with mpl.rc_context(STYLE):
         figure, axes = blank()
         axes.set_xscale("log", base=2)
         kinds = list(dict.fromkeys(found["line"]))
-        sparsities = sorted(set(found["sparsity"].round(2)))
+        sparsities = sorted(set(found["asked"].round(2)))
         for colour, sparsity in enumerate(sparsities):
-            rows = found[found["sparsity"].round(2) == sparsity]
+            rows = found[found["asked"].round(2) == sparsity]
             look = SERIES[colour % len(SERIES)]
-            law = rows.groupby("n")["law"].mean()
-            axes.plot(law.index, law, ":", color=look, label="1 - sⁿ" if colour == 0 else None)
+            tokens = sorted(set(rows["n"]))
+            law = [union_law(1 - sparsity, int(n)) for n in tokens]
+            axes.plot(tokens, law, ":", color=look, label="1 - sⁿ" if colour == 0 else None)
             for kind, same in rows.groupby("line", sort=False):
                 there = same.groupby("n")["live"].mean()
                 name = f"{kind}, {percent(sparsity)} %"
                 marker = MARKERS[kinds.index(kind) % len(MARKERS)]
-                joined = "-" if kinds.index(kind) else "None"  # the first lies on the law
+                joined = "None" if kind == "unstructured" else "-"  # which lies on the law
                 (line,) = axes.plot(
                     there.index, there, color=look, marker=marker, linestyle=joined, label=name
                 )

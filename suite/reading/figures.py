@@ -25,6 +25,8 @@ INK = "#77767b"  # reads on white and on black; pages put the colour of their te
 SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")
 MARKERS = "osD^vPX*"
 HOVER: WeakKeyDictionary[Line2D, list[str]] = WeakKeyDictionary()  # what a page shows at a line's markers
+BANDS: WeakKeyDictionary[Line2D, tuple[Any, Any]] = WeakKeyDictionary()  # low and high at a line's markers
+SPARSITY = "sparsity"  # what an axis is called that draws density
 WIDTH, HEIGHT, LEGEND_ROW = 4.5, 2.8, 0.2  # inches: a phone's width at which the letters keep their size
 LEFT, RIGHT, BELOW, ABOVE = 0.75, 0.12, 0.5, 0.1  # inches around the axes, for their labels
 
@@ -171,7 +173,7 @@ def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
             if name in lead:
                 curve(axes, rows, "fraction", str(name), lead[str(name)])
             else:
-                faint(axes, rows, "fraction")
+                faint(axes, rows, "fraction", str(name))
         shares(axes)
         axes.set_ylabel("fraction of the bound")
         explain(figure, axes)
@@ -192,6 +194,7 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
             ordered = rows.sort_values("sparsity")
             at = lead.get(str(name))
             look: dict[str, Any] = {"color": INK, "alpha": 0.5, "linewidth": 0.8, "marker": "."}
+            look["label"] = f"_{name}"  # which a legend leaves out
             if (ordered["control"] != "").any():
                 look = {"color": INK, "linestyle": "--", "marker": "x", "label": str(name)}
             elif at is not None:
@@ -205,7 +208,7 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
         axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
         axes.set_xlabel("speed-up over best dense")
-        axes.set_ylabel("attention's weight kept")
+        axes.set_ylabel("recall")
         explain(figure, axes)
         return figure
 
@@ -279,7 +282,7 @@ def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
     (line,) = axes.plot(density, at[column], style, color=colour, marker=marker, label=name)
     HOVER[line] = [f"{name}, {percent(one)} %: {value:.3g}" for one, value in at[column].items()]
     if band:
-        low, high = (at[end].where(at[end] < inf) for end in band)
+        low, high = BANDS[line] = tuple(at[end].where(at[end] < inf) for end in band)
         if len(at) == 1:  # a band has no width there
             if (low < high).any():
                 axes.vlines(density, low, high, color=colour, alpha=0.4)
@@ -287,11 +290,11 @@ def curve(axes: Axes, rows: Rows, column: str, name: str, number: int) -> None:
             axes.fill_between(density, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def faint(axes: Axes, rows: Rows, column: str) -> None:
-    """A line that is there to be seen, not to be followed."""
+def faint(axes: Axes, rows: Rows, column: str, name: str) -> None:
+    """A line that is there to be seen, not to be followed: legends leave out a name that begins with "_"."""
     at = rows.groupby(rows["sparsity"].round(4))[column].median()
     density = (1 - at.index.to_numpy()).clip(LEAST_DENSITY)
-    axes.plot(density, at, color=INK, alpha=0.4, linewidth=0.8, zorder=1)
+    axes.plot(density, at, color=INK, alpha=0.4, linewidth=0.8, zorder=1, label=f"_{name}")
 
 
 def densities(frame: Rows) -> tuple[float, float]:
@@ -314,7 +317,7 @@ def sparsity_axis(axes: Axes, rows: Rows) -> None:
     axes.xaxis.set_major_locator(FixedLocator(found))
     axes.xaxis.set_major_formatter(FixedFormatter(named))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("sparsity")
+    axes.set_xlabel(SPARSITY)
 
 
 def shares(axes: Axes) -> None:

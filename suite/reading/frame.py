@@ -27,8 +27,8 @@ sizes family line regime outcome note best_dense break_even_note energy_note thr
     "flags": "best old one_sample above_bound",
     "numbers": """
 m k n sparsity visits median low high best_dense_median speed_up speed_up_low speed_up_high nominal realised
-flops moved bound roofline setup break_even break_even_low break_even_high joules joules_net joules_per_flop
-joules_saved foreign steal clock_spread half_width""",
+flops moved stored bound roofline setup break_even break_even_low break_even_high joules joules_net
+joules_per_flop joules_saved foreign steal clock_spread half_width""",
 }
 
 Rows = Any  # some rows of the frame. By pandas's own annotations any column may be anything
@@ -41,19 +41,19 @@ def read(*files: Path | str) -> pd.DataFrame:
     return tidy([opened(file) for file in files])
 
 
-def tidy(recorded: Sequence[Recorded]) -> pd.DataFrame:
+def tidy(recorded: Sequence[Recorded], scope: str = "kernel") -> pd.DataFrame:
     """The same, of files already read. Lines with a fault, and files of another schema, are not used."""
-    return made_of(usable(recorded), ceilings_of(recorded))
+    return made_of(usable(recorded, scope), ceilings_of(recorded))
 
 
-def usable(recorded: Sequence[Recorded]) -> list[Line]:
-    """Every line without a fault, of the files of this schema."""
+def usable(recorded: Sequence[Recorded], scope: str = "kernel") -> list[Line]:
+    """Every line of a scope without a fault, of the files of this schema: scopes never meet."""
     return [
         (number, one.run, line)
         for number, one in enumerate(recorded)
         if one.run is not None and not record.faults_of(one.run)
         for line in one.results
-        if not record.faults_of(line)
+        if line.scope == scope and not record.faults_of(line)
     ]
 
 

@@ -1,43 +1,86 @@
 """Iso: models of equal cost: a larger one with zeros against a smaller one without.
 
 Cost is what a Score's ledger says: FLOPs of an inference, bytes of the model, FLOPs of its training (and of
-the dense model's, where it goes on from that), each as a share of the dense model's. Two models cost the same
-if they are within NEAR of each other.
+the dense model's, where it goes on from that); or what kernels took at the shapes of its layers on this
+device: time, joules. Each is a share of the dense model's. Of what is counted, two models cost the same if
+they are as near as the cost says; of what is measured, the sparse one is to take no more.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
+from operator import attrgetter
 from statistics import fmean
-from typing import Any
 
+from suite.reading.joined import Known, Measured
 from suite.reading.scores import Curve, Mean, Point, Study, lost, mean, sign
 from suite.record import Score
 
-NEAR = 0.1
+AS_LONG = 2.0  # times the examples a rival was trained on: who saw more is no fair rival of it
+
+Share = Callable[[Score, Score, Measured | None], float | None]
+"""What a model costs, over what the dense one of its seed does; None: not known."""
 
 
-def training(score: Score, dense: Score) -> float | None:
+@dataclass(frozen=True)
+class Cost:
+    """near: how far two models of equal cost may be apart; None: the sparse one takes no more."""
+
+    says: str
+    share: Share
+    near: float | None = None
+
+    def allows(self, sparse: float, dense: float) -> bool:
+        """Whether models of these shares may be held against each other."""
+        return sparse <= dense if self.near is None else abs(sparse / dense - 1) <= self.near
+
+
+def ledger(of: Callable[[Score], float | None]) -> Share:
+    """A cost that lines state."""
+    return lambda score, dense, _: ratio(of(score), of(dense))
+
+
+def ratio(spent: float | None, whole: float | None) -> float | None:
+    return spent / whole if spent and whole else None
+
+
+def training(score: Score, dense: Score, _: Measured | None) -> float | None:
     """FLOPs until there was this model."""
     if score.train_flops is None or dense.train_flops is None:
         return None
-    before = dense.train_flops if score.start == "dense" and score is not dense else 0.0
-    return score.train_flops + before
+    before = dense.train_flops if score.start == "dense" else 0.0
+    return ratio(score.train_flops + before, dense.train_flops)
 
 
-COSTS: dict[str, tuple[str, Callable[[Score, Score], Any]]] = {  # of a score and its dense model
-    "flops": ("FLOPs of an inference", lambda score, dense: score.infer_flops),
-    "bytes": ("bytes of the model", lambda score, dense: score.bytes),
-    "training": ("FLOPs of the training", training),
+def layers(of: Callable[[Measured], Known]) -> Share:
+    """What the layers took, for as many examples at once as both models were measured at."""
+
+    def share(score: Score, dense: Score, here: Measured | None) -> float | None:
+        if here is None or not score.layers or not dense.layers:
+            return None
+        both = here.batches(score, dense)
+        found = of(here).of(score, both[-1], dense) if both else None
+        return found and found.sparse / found.dense
+
+    return share
+
+
+COSTS = {
+    "flops": Cost("FLOPs of an inference", ledger(attrgetter("infer_flops")), 0.02),
+    "bytes": Cost("bytes of the model", ledger(attrgetter("bytes")), 0.01),
+    "training": Cost("FLOPs of the training", training, 0.02),
+    "latency": Cost("time of the layers", layers(attrgetter("seconds"))),
+    "energy": Cost("joules of the layers", layers(attrgetter("joules"))),
 }
 
 
-def share(point: Point, cost: str, dense: dict[int, Score]) -> float | None:
+def share(point: Point, cost: str, study: Study, here: Measured | None = None) -> float | None:
     """What its model costs, over what the dense one of the same seed does; None where that is not known."""
-    _, of = COSTS[cost]
+    of = COSTS[cost].share
     found = [
-        spent / whole
+        its
         for seed, score in point.scores.items()
-        if seed in dense and (spent := of(score, dense[seed])) and (whole := of(dense[seed], dense[seed]))
+        if seed in study.dense and (its := of(score, study.dense[seed], here))
     ]
     return fmean(found) if found else None
 
@@ -60,16 +103,22 @@ class Duel:
         return sign(self.gap)
 
 
-def duels(study: Study, cost: str) -> list[Duel]:
+def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     """Each dense model against the sparse one of its cost that loses least, the cheapest first."""
-    sparse = [one for one in trained(study) if not is_dense(one)]
+    sparse = [
+        (its, one, other)
+        for one in trained(study)
+        if not is_dense(one)
+        for other in one.points
+        if (its := share(other, cost, study, here))
+    ]
     made = []
-    for name, point, at in rivals(study, cost):
+    for name, point, at in rivals(study, cost, here):
+        seen = examples(point, study) * AS_LONG
         near = [
             (other.loss.middle, one, other)
-            for one in sparse
-            for other in one.points
-            if (its := share(other, cost, study.dense)) and abs(its / at - 1) <= NEAR
+            for its, one, other in sparse
+            if COSTS[cost].allows(its, at) and not examples(other, study) > seen
         ]
         if near:
             _, one, best = min(near, key=lambda found: found[0])
@@ -79,16 +128,28 @@ def duels(study: Study, cost: str) -> list[Duel]:
     return sorted(made, key=lambda one: one.cost)
 
 
-def rivals(study: Study, cost: str) -> list[tuple[str, Point, float]]:
+def examples(point: Point, study: Study) -> float:
+    """How many its model was trained on, the dense model's included; not a number where that is not known."""
+    found = [
+        (score.train_tokens or nan)
+        + ((study.dense[seed].train_tokens or nan) if score.start == "dense" else 0)
+        for seed, score in point.scores.items()
+        if seed in study.dense
+    ]
+    return fmean(found) if found else nan
+
+
+def rivals(study: Study, cost: str, here: Measured | None) -> list[tuple[str, Point, float]]:
     """Dense models with what they cost: the small ones, and the dense one itself."""
     found = [
         (one.method, point, at)
         for one in trained(study)
         if is_dense(one)
         for point in one.points
-        if (at := share(point, cost, study.dense))
+        if (at := share(point, cost, study, here))
     ]
-    if study.dense and (whole := Point("dense", dict(study.dense))).scores:
+    whole = Point("dense", dict(study.dense))
+    if whole.scores and share(whole, cost, study, here):
         found.append(("dense", whole, 1.0))
     return found
 
@@ -101,3 +162,26 @@ def trained(study: Study) -> Sequence[Curve]:
 def is_dense(curve: Curve) -> bool:
     """Whether its models have no zeros: smaller ones."""
     return curve.first.execution == "dense"
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A sparse model of the dense one's FLOPs: what it wins, and what time and memory it takes."""
+
+    method: str
+    sparsity: float
+    flops: float  # shares of the dense model's
+    bytes: float | None
+    time: float | None
+    gain: Mean  # of the dense value
+
+
+def penalties(study: Study, here: Measured | None) -> list[Penalty]:
+    """Of every model that holds the FLOPs of an inference equal."""
+    made = []
+    for one in trained(study):
+        for point in one.points if one.first.iso == "infer_flops" else ():
+            if flops := share(point, "flops", study):
+                beside = share(point, "bytes", study), share(point, "latency", study, here)
+                made.append(Penalty(one.method, point.sparsity, flops, *beside, point.gain))
+    return made

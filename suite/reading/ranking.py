@@ -8,7 +8,7 @@ failed     wrong, broken, timeout or memory, in any visit: the case counts as tw
            what the other visits reached if that is worse
 refused    costs nothing, but does not cover the case. A rank needs 80 % of them
 rank       one more than the kernels whose whole interval lies above this one's. The others are ties
-left out   lines of --set, --case, --matrix and --model, and older versions of a case set: nobody picks his cases
+left out   lines of --set, --case, --matrix, --model, and older versions of a case set: nobody picks his cases
 """
 
 import math

@@ -16,7 +16,7 @@ from suite.reading.statistics import paired
 from suite.reading.tokens import SHARED, by_tokens, share_of
 from suite.record import Result
 
-OPS = ("moe",)
+OPS = ("moe", "moe_step")
 
 SAME = ["device", "workload", "case", "scope", "cache", "threads"]  # who competes
 ASKED = [*SHARED, "asked"]
@@ -26,9 +26,10 @@ def routed(frame: pd.DataFrame, rows: Sequence[Row]) -> Rows:
     """The frame's timed rows of mixtures of experts whose lines say how they were routed.
 
     shape: experts and their sizes; layer: the sizes alone; trace: the kind of route; experts; asked: by a
-    token, on average; imbalance: the highest load over the mean; cv: of the loads; touched: experts that some
-    token asks, and by `uniform` routes, expected; padding: rows multiplied for one that is useful; lead: the
-    time of the fastest other sparse kernel over this one's, with its interval.
+    token, on average; imbalance: the highest load over the mean; cv, entropy: of the loads; dropped: the
+    share of choices beyond the mean load; touched: experts that some token asks, and by `uniform` routes,
+    expected; padding: rows multiplied for one that is useful; lead: the time of the fastest other sparse
+    kernel over this one's, with its interval.
     """
     table, kept = by_tokens(frame, rows, OPS)
     told = pd.DataFrame([of_row(one.first) for one in kept], columns=list(COLUMNS))
@@ -44,6 +45,8 @@ COLUMNS = {
     "asked": float,
     "imbalance": float,
     "cv": float,
+    "entropy": float,
+    "dropped": float,
     "touched": float,
     "uniform": float,
     "padding": float,
@@ -63,6 +66,8 @@ def of_row(line: Result) -> dict[str, object]:
         "asked": asked,
         "imbalance": most if most is not None and most >= 1 else None,
         "cv": line.structure.get("row_cv"),
+        "entropy": share_of(line.structure, "row_entropy"),
+        "dropped": share_of(line.structure, "row_beyond_mean"),
         "touched": None if experts is None or empty is None else round(experts * (1 - empty)),
         "uniform": whole,
         "padding": line.flops_executed / line.flops_useful
@@ -86,7 +91,17 @@ def ahead(table: Rows, rows: Sequence[Row]) -> list[tuple[float | None, ...]]:
 
 def as_dense(table: Rows, section: Rows) -> Rows:
     """The best dense rows of the layer of as many FLOPs as `section`'s: the experts it asks, and no more."""
-    first = section.iloc[0]
+    same = of_all(table, section, section["asked"].iloc[0])
+    return same[same["dense"] & same["best"]]
+
+
+def alone(table: Rows, section: Rows) -> Rows:
+    """The fastest row at each number of tokens of one expert of `section`'s layer, by whatever kernel."""
+    return of_all(table, section, 1).sort_values("median").drop_duplicates("n")
+
+
+def of_all(table: Rows, section: Rows, experts: float) -> Rows:
+    """The rows of layers like `section`'s that have so many experts, all of which are asked."""
     same = [*(name for name in SHARED if name != "shape"), "layer"]
-    best = table[table["dense"] & table["best"] & (table["experts"] == first["asked"])]
-    return best[(best["asked"] == best["experts"]) & (best[same] == first[same]).all(axis=1)]
+    many = table[(table["experts"] == experts) & (table["asked"] == experts)]
+    return many[(many[same] == section.iloc[0][same]).all(axis=1)]

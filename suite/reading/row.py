@@ -157,6 +157,7 @@ def reach(row: Row, latency: Estimate | None, ceiling: Ceiling | None) -> dict[s
     work = {
         "flops": line.work,
         "moved": moved(line),
+        "stored": None if line.bytes_values is None else line.bytes_values + (line.bytes_metadata or 0),
     }
     found = limit_in(line, row.run, ceiling) if latency and ceiling else None
     if latency is None or found is None:

@@ -1,6 +1,7 @@
 """Score figures: curves of methods in, a matplotlib Figure out, in the manner of suite/reading/figures.py."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from typing import Any
 
 import matplotlib as mpl
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suite.reading.figures import (
+    BANDS,
     HOVER,
     INK,
     LEAST_DENSITY,
@@ -34,7 +36,7 @@ def look(name: str, lead: Mapping[str, int], control: bool) -> dict[str, Any]:
             "linestyle": style,
             "label": name,
         }
-    return {"color": INK, "alpha": 0.4, "linewidth": 0.8, "zorder": 1}
+    return {"color": INK, "alpha": 0.4, "linewidth": 0.8, "zorder": 1, "label": f"_{name}"}
 
 
 def against_sparsity(
@@ -51,7 +53,7 @@ def against_sparsity(
         masked = [one for one in curves if one.first.execution != "dense"]  # smaller ones are near it only
         at = [point.sparsity for one in masked or curves for point in one.points]
         sparsity_axis(axes, pd.DataFrame({"sparsity": at}))
-        axes.axhline(dense.middle, color=INK, linewidth=1)
+        level(axes, dense)
         if dense.low is not None and dense.high is not None:
             axes.axhspan(dense.low, dense.high, color=INK, alpha=0.12, linewidth=0)
         for one in sorted(curves, key=lambda one: lead.get(one.method, len(lead))):
@@ -67,6 +69,18 @@ def against_sparsity(
         return figure
 
 
+def level(axes: Axes, dense: Mean) -> None:
+    """The dense model, a line across."""
+    line = axes.axhline(dense.middle, color=INK, linewidth=1, label="_dense")
+    BANDS[line] = ends([dense])
+
+
+def ends(values: Sequence[Mean]) -> tuple[list[float], list[float]]:
+    """Of intervals, the lower and the upper ends; not a number where there is one seed."""
+    low, high = ([getattr(value, end) for value in values] for end in ("low", "high"))
+    return [nan if one is None else one for one in low], [nan if one is None else one for one in high]
+
+
 def drawn(axes: Axes, one: Curve, lead: Mapping[str, int], figure_of: Callable[[Point], Mean | None]) -> None:
     """One method's line, and the band of its interval if it is to be followed."""
     found = [(point, value) for point in one.points if (value := figure_of(point))]
@@ -75,8 +89,9 @@ def drawn(axes: Axes, one: Curve, lead: Mapping[str, int], figure_of: Callable[[
     density = [max(1 - point.sparsity, LEAST_DENSITY) for point, _ in found]
     (line,) = axes.plot(density, [value.middle for _, value in found], **look(one.method, lead, one.control))
     HOVER[line] = [f"{one.method}, {percent(point.sparsity)} %: {value.middle:.3g}" for point, value in found]
-    if one.method in lead and all(value.low is not None for _, value in found):
-        low, high = ([getattr(value, end) for _, value in found] for end in ("low", "high"))
+    if all(value.low is not None for _, value in found):
+        low, high = BANDS[line] = ends([value for _, value in found])
+    if one.method in lead and line in BANDS:
         colour = SERIES[lead[one.method] % len(SERIES)]
         if len(found) > 1:
             axes.fill_between(density, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -96,7 +111,7 @@ def against_cost(
     with mpl.rc_context(STYLE):
         figure, axes = blank()
         axes.set_xscale("log")
-        axes.axhline(dense.middle, color=INK, linewidth=1)
+        level(axes, dense)
         axes.axvline(1, color=INK, linewidth=1)
         for one in sorted(curves, key=lambda one: lead.get(one.method, len(lead))):
             found = [(at, point) for point in one.points if (at := cost(point))]
@@ -108,6 +123,7 @@ def against_cost(
                 [point.value.middle for _, point in found],
                 **look(one.method, lead, one.control),
             )
+            BANDS[line] = ends([point.value for _, point in found])
             HOVER[line] = [
                 f"{one.method}, {percent(point.sparsity)} %: {point.value.middle:.3g} at {at:.3g} of dense"
                 for at, point in found
@@ -125,7 +141,7 @@ def front(points: Sequence[Mapping[str, Any]], dense: Mean, says: str) -> Figure
     with mpl.rc_context(STYLE):
         figure, axes = blank()
         axes.set_xscale("log", base=2)
-        axes.axhline(dense.middle, color=INK, linewidth=1)
+        level(axes, dense)
         axes.axvline(1, color=INK, linewidth=1)
         for at, training in enumerate(dict.fromkeys(one["training"] for one in points)):
             for kind, looks in KINDS.items():
@@ -140,6 +156,7 @@ def front(points: Sequence[Mapping[str, Any]], dense: Mean, says: str) -> Figure
                     label=f"{training}, {kind}",
                     **looks,
                 )
+                BANDS[line] = ends([one["value"] for one in some])
                 HOVER[line] = [
                     f"{one['method']}, {one['pattern']}: {one['gain']:.2g}×, {one['value'].middle:.3g}"
                     for one in some

@@ -6,6 +6,7 @@ models that differ by more than SAME of their value are other curves.
 
     tolerates   the sparsity at which the mean loss passes a share of the dense value, on a straight line in
                 log density between the points on either side
+    kept        the highest sparsity at which a test over the seeds shows that no more than that is lost
     knee        where two straight lines fit the curve best: before it zeros cost little, after it much
 """
 
@@ -22,6 +23,7 @@ from scipy.special import stdtrit
 
 from suite.reading.about import family_of
 from suite.reading.statistics import LEVEL
+from suite.reading.tolerated import Tolerated, tolerated
 from suite.reading.units import percent
 from suite.record import Recorded, Score
 
@@ -129,6 +131,17 @@ class Curve:
     def unbroken(self) -> bool:
         """Whether nowhere measured more is lost than is compared at."""
         return all(one.loss.middle <= ENOUGH for one in self.points)
+
+    @cached_property
+    def kept(self) -> Tolerated:
+        """Up to which sparsity all but ENOUGH of the dense value is kept, by tests over its seeds.
+
+        Points that lack some of the curve's seeds are not tested.
+        """
+        seeds = max(len(one.scores) for one in self.points)
+        able = [one for one in self.points if len(one.scores) == seeds and not math.isnan(one.loss.middle)]
+        shares = {one.sparsity: [1 - lost(score) for score in one.scores.values()] for one in able}
+        return tolerated([1.0] * seeds, shares, 1 - ENOUGH)
 
     @cached_property
     def knee(self) -> float | None:
@@ -245,16 +258,21 @@ def study(
 ) -> Study:
     """Its scores by method and pattern; a model measured again counts as it was measured last."""
     found: dict[tuple[str, str], dict[str, Point]] = defaultdict(dict)
-    dense = {one.seed: one for one in scores if one.method == DENSE}
+    dense = {one.seed: one for one in sorted(scores, key=lambda one: not one.imported) if one.method == DENSE}
     for one in scores:
         if one.method != DENSE:
-            points = found[one.method, line_of(one.pattern)]
+            points = found[called(one), line_of(one.pattern)]
             points.setdefault(one.pattern, Point(one.pattern)).scores[one.seed] = one
     curves = [
         Curve(method, line, sorted(points.values(), key=lambda point: point.sparsity))
         for (method, line), points in found.items()
     ]
     return Study(device, task, protocol, data, metric, dense, curves, lines)
+
+
+def called(score: Score) -> str:
+    """The method of a score. One that was imported is another, whatever its name."""
+    return f"{score.method} (imported)" if score.imported else score.method
 
 
 def named(study: Study, among: Sequence[Study]) -> str:

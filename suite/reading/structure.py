@@ -18,6 +18,8 @@ SAYS = {
     "row_cv": "unevenness of row lengths (standard deviation / mean)",
     "row_max_over_mean": "longest row over the mean one",
     "empty_rows": "share of rows without a nonzero",
+    "row_entropy": "entropy of the nonzeros over rows, as a share of its most",
+    "row_beyond_mean": "share of the nonzeros that rows have beyond the mean",
     "bandwidth": "farthest nonzero from the diagonal, as a share of the size",
     **{
         f"fill_{size}": f"how full the {size} × {size} blocks are that hold a nonzero"

@@ -164,13 +164,16 @@ def named(corpus: Path) -> str:
     return f"{corpus.stem}-{hashlib.sha256(corpus.read_bytes()).hexdigest()[:8]}"
 
 
-def loaded(folder: Path, dense: Path) -> nn.Module:
-    """The weights of a folder in the model that another folder describes. Refused: they are of another."""
+def loaded(folder: Path, dense: Path, dtype: torch.dtype | str = torch.float32) -> nn.Module:
+    """The weights of a folder in the model that another folder describes. Refused: they are of another.
+
+    dtype: "auto" for the one they are stored in.
+    """
     model, told = library().AutoModelForCausalLM.from_pretrained(
         folder,
         config=config(dense),
         generation_config=library().GenerationConfig(),  # or it looks for one, and nothing is generated here
-        dtype=torch.float32,
+        dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
         output_loading_info=True,

@@ -65,6 +65,7 @@ class StudyJob(Job):
     until: float | None = None
     plugins: list[str] = []
     brought: Brought | None = None
+    data: str | None = None
 
 
 class Told(msgspec.Struct, omit_defaults=True):
@@ -100,7 +101,7 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
     from suite.op import discover_parts
     from suite.registry import discover, pick
     from suite.studying.experiment import Experiment
-    from suite.task import TASKS
+    from suite.task import TASKS, with_data
 
     torch.set_num_threads(1)  # others learn beside it
     discover_parts()
@@ -109,6 +110,8 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
         from suite.studying.brought import bring
 
         bring(job.brought)
+    if job.data:
+        with_data(Path(job.data))
     for at, lot in enumerate(job.lots):
         until = None
         if job.until is not None:

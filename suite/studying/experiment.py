@@ -84,6 +84,7 @@ class Experiment:
             for _ in sparsifier.schedule():
                 sparsifier.step()
         self.dense, self.sizes = model.eval(), sparsifier.sizes
+        self.problem.trained = self.dense
         self.work = Work(self.problem, model)
         self.seen = Seen(self.problem, model, self._generator())
         return sparsifier
@@ -109,6 +110,8 @@ class Experiment:
             about |= {"data": self.problem.data} | ledger(sparsifier, method, self.sizes)
             kept = torch.cat([layer.weight[layer.weight != 0] for layer in sparsifier.layers.values()])
             quality["pq index"] = pq_index(kept)
+            if sparsifier.spent.moved:
+                quality["mask changes"] = sparsifier.spent.moved / sum(sparsifier.sizes.values())
             about |= {"quality": {name: four_digits(of) for name, of in quality.items()}}
             about |= {"value": value, "dense_value": self.dense_value, "seconds": four_digits(seconds)}
             return Score(**about, outcome="ok")
@@ -153,16 +156,15 @@ def described(task: Task, seed: int, device: str, method: Method, pattern: str) 
 
 
 def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) -> dict[str, Any]:
-    """What a model weighs and costs, and what its training took. A pruned layer is values and a bitmap.
+    """What a model weighs and costs, and what its training took.
 
     How a model was trained that was ready is not known here.
     """
     sizes, kept = sparsifier.sizes, sparsifier.nonzeros
     whole = sizes if method.prunes else dense_sizes
     parameters = list(sparsifier.model.parameters())
-    stored = sum(one.numel() for one in parameters) - sum(sizes.values()) + sum(kept.values())
+    others = sum(one.numel() for one in parameters) - sum(sizes.values())
     ready = not sparsifier.spent.steps and (method is DENSE or method.training == "weights")
-    bitmap = sum(-(-sizes[name] // 8) for name in sparsifier.masks)
     return {
         "sparsity": max(0.0, 1 - sum(kept.values()) / sum(whole.values())),
         "layers": [
@@ -178,9 +180,25 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
         ],
         "execution": "simulated" if sparsifier.masks else "dense",
         "nonzeros": sum(kept.values()),
-        "bytes": parameters[0].element_size() * stored + bitmap,
+        "bytes": parameters[0].element_size() * others + stored(sparsifier, method),
         "train_flops": None if ready else sparsifier.spent.flops,
         "train_tokens": None if ready else sparsifier.spent.examples,
         "tuning_runs": None if ready else method.tuning_runs,
         "infer_flops": sparsifier.forward_flops,
     }
+
+
+def stored(sparsifier: Sparsifier, method: Method) -> int:
+    """The bytes of all layers: values, and a bitmap where they are pruned, or what a part says it stores.
+
+    Weights that are trained after that are the model's own numbers again.
+    """
+    own = [part.stored for part in method.parts.values() if part.stored and method.training == "none"]
+    total = 0
+    for name, layer in sparsifier.layers.items():
+        if own and name in sparsifier.masks:
+            total += own[-1](sparsifier.patterns[name], sparsifier.masks[name])
+        else:
+            bitmap = -(-sparsifier.sizes[name] // 8) if name in sparsifier.masks else 0
+            total += layer.weight.element_size() * sparsifier.nonzeros[name] + bitmap
+    return total

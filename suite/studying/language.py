@@ -28,6 +28,9 @@ class Language(Problem):
         """Of what comes next, [windows, length, tokens]."""
         return model(tokens)
 
+    def answers(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.logits(model, batch[0])
+
     def calibration(self) -> Sequence[Batch]:
         return [self.learned]
 

@@ -5,7 +5,7 @@ layers at once, and shared by every criterion that asks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
 
@@ -21,10 +21,10 @@ Look = Callable[[str, nn.Module, Tensor], None]
 
 
 class Layer:
-    """One layer as criteria, allocators and refiners see it."""
+    """One layer as criteria, allocators and refiners see it; `seen` has the whole model and its problem."""
 
     def __init__(self, name: str, module: nn.Module, seen: "Seen") -> None:
-        self.name, self.module, self._seen = name, module, seen
+        self.name, self.module, self.seen = name, module, seen
 
     @property
     def weight(self) -> Tensor:
@@ -39,7 +39,7 @@ class Layer:
     @property
     def moments(self) -> Tensor:
         """[k, k]: the mean of x xᵀ over the layer's inputs x. The Hessian of its output's squared error."""
-        return self._seen.moments[self.name]
+        return self.seen.moments[self.name]
 
     @property
     def norms(self) -> Tensor:
@@ -49,12 +49,12 @@ class Layer:
     @property
     def gradient(self) -> Tensor:
         """[m, k]: of the loss."""
-        return self._seen.gradients[self.name]
+        return self.seen.gradients[self.name]
 
     @property
     def generator(self) -> Generator:
         """For criteria that draw; seeded by the study."""
-        return self._seen.generator
+        return self.seen.generator
 
 
 class Seen:
@@ -140,7 +140,7 @@ class Work:
         self.layers = {name: flops / examples for name, flops in mine.items()}
         self.rows = {name: flops / 2 / weights(layers[name]) for name, flops in self.layers.items()}
 
-    def at(self, nonzeros: dict[str, int], sizes: dict[str, int]) -> float:
+    def at(self, nonzeros: Mapping[str, int], sizes: Mapping[str, int]) -> float:
         """The FLOPs where layers keep these many of their weights."""
         return self.total - sum(
             self.layers[name] * (1 - kept / sizes[name]) for name, kept in nonzeros.items()

@@ -17,6 +17,7 @@ from suite.pattern import Pattern
 from suite.patterns.block import Block
 from suite.patterns.fan_in import FanIn
 from suite.patterns.n_of_m import NofM
+from suite.patterns.patch import HALVED, Patch
 from suite.patterns.unstructured import Unstructured
 
 
@@ -85,6 +86,22 @@ def _(pattern: Block, scores: Tensor) -> Tensor:
 def _(pattern: Block, mask: Tensor) -> bool:
     whole = spread(pattern, blocks(pattern, mask.float()) > 0, mask)
     return bool(torch.equal(whole, mask)) and int(mask.sum()) == pattern.count(*mask.shape)
+
+
+@best.register
+def _(pattern: Patch, scores: Tensor) -> Tensor:
+    halved = best(HALVED, scores)
+    return halved | best(pattern.dense(), scores.masked_fill(halved, 0))
+
+
+@legal.register
+def _(pattern: Patch, mask: Tensor) -> bool:
+    m, k = mask.shape
+    tiles = pattern.dense()
+    dense = spread(tiles, blocks(tiles, (~mask).float()) == 0, mask)
+    kept, room = (padded(one, 1, HALVED.m, False).view(m, -1, HALVED.m).sum(2) for one in (mask, mask | True))
+    fours = (kept == room.clamp(max=HALVED.n)) | dense[:, :: HALVED.m]
+    return bool(fours.all()) and int(mask.sum()) == pattern.count(m, k)
 
 
 def top(scores: Tensor, count: int) -> Tensor:

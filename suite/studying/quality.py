@@ -5,6 +5,7 @@ Logits are [examples, classes]. Each is exact on hand-made inputs, which its tes
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BINS = 15  # of confidence
 
@@ -21,8 +22,13 @@ def agreement(logits: Tensor, dense: Tensor) -> float:
 
 def divergence(logits: Tensor, dense: Tensor) -> float:
     """KL(dense || sparse): the mean over examples, in nats. 0 for the same probabilities."""
-    expected, got = dense.double().log_softmax(1), logits.double().log_softmax(1)
-    return (expected.exp() * (expected - got)).sum(1).mean().clamp(min=0).item()
+    return kl(logits.double(), dense.double()).mean().clamp(min=0).item()
+
+
+def kl(logits: Tensor, dense: Tensor) -> Tensor:
+    """KL(dense || sparse) of each example."""
+    expected, got = dense.log_softmax(1), logits.log_softmax(1)
+    return (expected.exp() * (expected - got)).sum(1)
 
 
 def of_classes(logits: Tensor, labels: Tensor) -> Tensor:
@@ -52,6 +58,7 @@ def classified(logits: Tensor, dense: Tensor, labels: Tensor) -> dict[str, float
         "worst class": each[seen].min().item(),
         "worst class drop": (before - each)[seen].max().item(),
         "calibration error": calibration(logits, labels),
+        "cross entropy": functional.cross_entropy(logits.double(), labels).item(),
     }
 
 

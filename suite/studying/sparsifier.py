@@ -13,11 +13,13 @@ was trained is counted here, so that no trainer flatters itself.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
 
 from suite.kernel import Refused
 from suite.method import Method
@@ -25,12 +27,15 @@ from suite.pattern import Pattern, rounded
 from suite.studying.found import found
 from suite.studying.layers import Layer, Seen, Work
 from suite.studying.masks import at_sparsity, best, legal, units
-from suite.task import Problem
+from suite.task import Batch, Problem
 
 OFF = 0.03  # how far an allocator may be from the share it was given, as a part of it
 
 Masks = dict[str, Tensor]
 """Of each layer, bool[m, k]."""
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""Of a model on a batch."""
 
 
 @dataclass
@@ -38,11 +43,13 @@ class Spent:
     """What a method's training took; the dense model it began from is not in it.
 
     flops: forward, input gradients and weight gradients at the sparsity of each, as if zeros were free.
+    moved: places that one mask had and the next one had not, or the other way round.
     """
 
     examples: int = 0
     flops: float = 0.0
     steps: int = 0
+    moved: int = 0
 
 
 class Sparsifier:
@@ -67,13 +74,19 @@ class Sparsifier:
         self._seen = seen
         self._batches: Iterator | None = None
         self._optimizer: torch.optim.Optimizer | None = None
+        self._beside: dict[str, int] = {}  # weights of the paths beside layers
         self.nonzeros = self.sizes  # weights that each layer keeps, whatever their value
-        self.forward_flops = self.work.total  # of one example, zeros free
 
     @property
     def layers(self) -> dict[str, Layer]:
         """The layers that may be pruned, by name."""
         return self._seen.layers
+
+    @property
+    def forward_flops(self) -> float:
+        """Of one example, zeros free."""
+        beside = sum(2 * self.work.rows[name] * count for name, count in self._beside.items())
+        return self.work.at(self.nonzeros, self.sizes) + beside
 
     @property
     def sparsity(self) -> float | None:
@@ -102,7 +115,11 @@ class Sparsifier:
         return patterns, {name: best(patterns[name], of) for name, of in scores.items()}
 
     def use(self, masks: Mapping[str, Tensor]) -> None:
-        """From here on these masks hold: weights outside them, and what the optimiser knows of them, go."""
+        """From here on these masks hold: weights outside them, and what the optimiser knows of them, go.
+
+        A layer's pattern, which its mask is held against, is that of the last `prune`, unless a trainer put
+        another into `patterns`.
+        """
         self._hold(masks)
         for name, mask in self.masks.items():
             known = self._optimizer.state[self.layers[name].parameter] if self._optimizer else {}
@@ -116,55 +133,107 @@ class Sparsifier:
         self.masks = {name: mask for name, mask in masks.items() if not bool(mask.all())}
         self.patterns = {name: found(mask) for name, mask in self.masks.items()}
         self.nonzeros = {name: int(mask.sum()) for name, mask in masks.items()}
-        self.forward_flops = self.work.at(self.nonzeros, self.sizes)
 
-    def schedule(self, share: float = 1.0) -> Iterator[float]:
+    def beside(self, name: str, down: Tensor, up: Tensor) -> None:
+        """A path of low rank beside a layer: what down, [r, k], and up, [m, r], make of its inputs is added.
+
+        Its weights are the model's and no layer's: masks do not hold for them, bytes and FLOPs do.
+        """
+        module = self.layers[name].module
+        module.down, module.up = nn.Parameter(down), nn.Parameter(up)
+        module.register_forward_hook(_with_path)
+        self._beside[name] = down.numel() + up.numel()
+
+    def become(self, model: nn.Module) -> None:
+        """Go on with another model, such as what is left of this one when neurons are cut out."""
+        self.model, self.work = model, Work(self.problem, model)
+        self._seen = Seen(self.problem, model, self.generator)
+        self.masks, self.patterns, self.nonzeros = {}, {}, self.sizes
+
+    def schedule(
+        self, share: float = 1.0, parameters: Sequence[Tensor] | None = None, rate: float | None = None
+    ) -> Iterator[float]:
         """The steps of a training, `share` times as many as the dense one had: how much is over, 0 to 1.
 
         The rate of learning falls along a half cosine, as it did for the dense model.
+        parameters: those that are trained, where it is not the model's own: these do not decay.
         """
-        parameters = list(self.model.parameters())
-        self._optimizer = torch.optim.AdamW(
-            parameters, self.problem.rate, weight_decay=self.problem.decay, fused=True
-        )
+        rate = rate or self.problem.rate
+        decay = 0.0 if parameters is not None else self.problem.decay
+        parameters = list(self.model.parameters()) if parameters is None else parameters
+        self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
         steps = max(1, round(share * self.problem.steps))
         self.model.train()
         for step in range(steps):
             for group in self._optimizer.param_groups:
-                group["lr"] = self.problem.rate * (1 + math.cos(math.pi * step / steps)) / 2
+                group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             yield step / steps
         self.model.eval()
 
-    def step(self, dense_gradients: bool = False) -> dict[str, Tensor]:
+    def step(self, dense_gradients: bool = False, loss: Loss | None = None) -> dict[str, Tensor]:
         """One step; weights outside the masks stay zero. The gradients of each layer's weights, [m, k].
 
         dense_gradients: those outside the masks too, which costs as much as if there were no masks.
+        loss: of a model on a batch, in place of the problem's.
         """
-        self._backward(dense_gradients)
         gradients = {}
-        for name, layer in self.layers.items():
-            gradient = _gradient(layer)
+        for name, gradient in self.gradients(self.sizes if dense_gradients else self.nonzeros, loss).items():
             gradients[name] = gradient.clone() if dense_gradients else gradient
             if name in self.masks:
                 gradient.mul_(self.masks[name])
-        self._advance()
-        self.verify()
+        self.advance()
         return gradients
 
-    def step_through(self, decay: float = 0.0) -> None:
+    def advance(self) -> None:
+        """One step of what is trained, by the gradients it has. ValueError: weights left their mask."""
+        self._advance()
+        self.verify()
+
+    def gradients(
+        self, wanted: Mapping[str, int] | None = None, loss: Loss | None = None
+    ) -> dict[str, Tensor]:
+        """Of a batch's loss, by each layer's weights as they are, [m, k]. `advance` makes a step of them.
+
+        wanted: of how many weights of each layer, for that is what it costs; None: of all.
+        """
+        self._backward(wanted or self.sizes, loss)
+        return {name: _gradient(layer) for name, layer in self.layers.items()}
+
+    def gradients_at(
+        self, weights: Mapping[str, Tensor], nonzeros: Mapping[str, int] | None = None
+    ) -> dict[str, Tensor]:
+        """The same at other weights, [m, k], for a method that trains what these are made of.
+
+        The layers' own take their place again. nonzeros: how many of them each layer has; None: no zeros.
+        """
+        behind = {name: layer.weight.clone() for name, layer in self.layers.items()}
+        mine, self.nonzeros = self.nonzeros, dict(nonzeros or self.sizes)
+        for name, layer in self.layers.items():
+            layer.weight.copy_(weights[name])
+        found = self.gradients(self.nonzeros)
+        for name, layer in self.layers.items():
+            layer.weight.copy_(behind[name])
+        self.nonzeros = mine
+        return found
+
+    def step_through(self, decay: float = 0.0, left: float = 0.0) -> None:
         """One step of the dense weights behind the masks, by the gradient at the masked ones.
 
         The straight-through estimator; `decay` times the weights outside the masks is added to it. The masks
         are chosen anew from the dense weights first; the last ones by a `prune` at the end.
+        left: the share of their size that weights outside the masks keep; with any the step is a dense one.
         """
         self.patterns, masks = self.chosen(self.pattern)
         behind = {name: layer.weight.clone() for name, layer in self.layers.items()}
         self._hold(masks)
-        self._backward(True)
-        self.verify()
+        if left:
+            found = self.gradients_at({name: w.where(masks[name], left * w) for name, w in behind.items()})
+        else:
+            found = self.gradients()
+            self.verify()
         for name, layer in self.layers.items():
             layer.weight.copy_(behind[name])
-            _gradient(layer).add_(behind[name].mul(~masks[name]), alpha=decay)
+            found[name].add_(behind[name].mul(~masks[name]), alpha=decay)
         self._advance()
 
     def verify(self) -> None:
@@ -199,22 +268,21 @@ class Sparsifier:
             if not legal(self.patterns[name], mask):
                 raise ValueError(f"the mask of {name} is not {self.patterns[name]}")
             self.layers[name].weight.mul_(mask)
+            self.spent.moved += int((self.masks[name] ^ mask).sum()) if name in self.masks else 0
         self.masks = dict(masks)
         self.nonzeros = {name: int(mask.sum()) for name, mask in masks.items()}
-        self.forward_flops = self.work.at(self.nonzeros, self.sizes)
 
-    def _backward(self, dense_gradients: bool) -> None:
+    def _backward(self, wanted: Mapping[str, int], loss: Loss | None) -> None:
         """Gradients of a batch, and what they cost: forward, inputs' gradients, weights' gradients."""
         if self._batches is None:
             self._batches = self.problem.batches(self.generator)
         batch = next(self._batches)
         self.model.zero_grad()
-        self.problem.loss(self.model, batch).backward()
+        (loss or self.problem.loss)(self.model, batch).backward()
         examples = self.problem.count(batch)
-        sparse = self.forward_flops
         self.spent.examples += examples
         self.spent.steps += 1
-        self.spent.flops += examples * (2 * sparse + (self.work.total if dense_gradients else sparse))
+        self.spent.flops += examples * (2 * self.forward_flops + self.work.at(wanted, self.sizes))
 
     def _advance(self) -> None:
         if self._optimizer is None:
@@ -222,6 +290,14 @@ class Sparsifier:
                 "a step outside a course: write `for _ in sparsifier.schedule(): sparsifier.step()`"
             )
         self._optimizer.step()
+
+
+def _with_path(module: Any, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    if module.weight.dim() > 2:
+        kernels = module.down.view(-1, *module.weight.shape[1:])
+        few = conv2d(given[0], kernels, None, module.stride, module.padding, module.dilation)
+        return out + conv2d(few, module.up[..., None, None])
+    return out + linear(linear(given[0], module.down), module.up)
 
 
 def _gradient(layer: Layer) -> Tensor:

@@ -43,6 +43,8 @@ def faults(line: Result, recorded: Recorded, ceiling: Ceiling) -> Iterator[str]:
 
 def of_file(recorded: Recorded) -> Iterator[tuple[Result | None, str]]:
     """(line, what of it cannot be), of what only several lines together tell. None: the file itself."""
+    if elsewhere := sum(score.imported for score in recorded.scores):
+        yield None, f"{elsewhere} of its scores were imported from a table: nothing here measured them"
     if not recorded.results:
         if not recorded.scores:
             yield None, "no result in it"

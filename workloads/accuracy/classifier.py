@@ -9,6 +9,8 @@ from suite.studying.quality import accuracy, classified
 from suite.task import Problem
 
 CALIBRATED = 512  # training examples that criteria see
+PART = 64  # of them in a batch, so that a search can begin with a few
+AT_ONCE = 1000  # judged, for the sake of memory
 NOISE = 0.25  # standard deviation, of inputs between 0 and 1
 
 
@@ -31,8 +33,8 @@ class Classifier(Problem):
                 yield x[some], y[some]
 
     def calibration(self):
-        x, y = self.learned
-        return [(x[:CALIBRATED], y[:CALIBRATED])]
+        parts = [one[:CALIBRATED].split(PART) for one in self.learned]
+        return list(zip(*parts, strict=True))
 
     def loss(self, model, batch):
         x, y = batch
@@ -42,8 +44,15 @@ class Classifier(Problem):
     def measure(self, model, dense):
         x, y = self.judged
         if self._answers[0] is not dense:
-            self._answers = dense, dense(x)
-        return classified(model(x), self._answers[1], y) | {"noisy accuracy": accuracy(model(self.noisy), y)}
+            self._answers = dense, said(dense, x)
+        return classified(said(model, x), self._answers[1], y) | {
+            "noisy accuracy": accuracy(said(model, self.noisy), y)
+        }
+
+
+def said(model, x):
+    """What a model says of many inputs."""
+    return torch.cat([model(some) for some in x.split(AT_ONCE)])
 
 
 def fingerprint(name, *arrays):

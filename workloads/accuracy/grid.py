@@ -2,6 +2,7 @@
 
 from suite.patterns.block import Block
 from suite.patterns.n_of_m import NofM
+from suite.patterns.patch import Patch
 from suite.patterns.unstructured import Unstructured
 
 SPARSITIES = (0.9, 0.5, 0.8, 0.95, 0.7, 0.98)
@@ -15,7 +16,8 @@ def grid(extent, trained):
     chosen = [*map(Unstructured, SPARSITIES), NofM(2, 4), NofM(1, 8), Block(4, 4, 0.8)]
     if extent == "full":
         chosen += [*map(Unstructured, MORE), NofM(1, 4), NofM(2, 8), NofM(1, 16)]
-        chosen += [Block(4, 4, 0.5), Block(4, 4, 0.9)]
+        chosen += [Block(4, 4, 0.5), Block(4, 4, 0.9), Block(1, 16, 0.5)]
+        chosen += [Patch(16, 16, 0.5), Patch(16, 16, 0.75)]
     return chosen
 
 

@@ -33,7 +33,7 @@ def calibrated(case, count):
     return heavy(k, q, count)
 
 
-@selector(ops=("decode",), ids=("double-sparsity",))
+@selector(ops=("decode", "decode_offload"), ids=("double-sparsity",))
 def double_sparsity(case, k, v, count=None):
     """The best tokens by a few calibrated channels."""
     n, h, g, t, d, b = (case[size] for size in "nhgtdb")
@@ -47,6 +47,7 @@ def double_sparsity(case, k, v, count=None):
         scores = asked @ labels
         if b > 1:
             scores = torch.nn.functional.max_pool1d(scores.float().flatten(1, 2), b)
-        return by_query(scores.view(n, h, -1), case, flops=2 * n * h * t * count, read=labels.nbytes)
+        told = {"flops": 2 * n * h * t * count, "read": labels.nbytes, "near": labels.nbytes}
+        return by_query(scores.view(n, h, -1), case, **told)
 
     return Keeping(select, (labels, channels))

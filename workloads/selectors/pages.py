@@ -5,7 +5,7 @@ step reads the bounds, 2 d numbers a page, and the kept pages, which may be as m
 is. Bad at: pages of a token or two, whose bounds are as long as they are; and long pages of unlike tokens,
 whose bounds no token reaches.
 
-Of LServe this is the choice of pages; heads that stream (the first tokens and the last) are `recent`.
+Of LServe this is the choice of pages; with heads that stream beside, it is streaming_pages.py.
 """
 
 import torch
@@ -25,7 +25,7 @@ def bounded(q, held):
     return torch.cat((q.relu(), -(-q).relu()), -1) @ held.mT
 
 
-@selector(ops=("decode",), ids=("lserve",))
+@selector(ops=("decode", "decode_offload"), ids=("lserve",))
 def pages(case, k, v):
     """The pages whose bound is highest."""
     n, h, g, t, d, b = (case[size] for size in "nhgtdb")
@@ -33,6 +33,7 @@ def pages(case, k, v):
 
     def select(q):
         scores = bounded(q.view(n, g, h // g, d), held)
-        return by_query(scores.flatten(1, 2), case, flops=4 * n * h * (t // b) * d, read=held.nbytes)
+        told = {"flops": 4 * n * h * (t // b) * d, "read": held.nbytes, "near": held.nbytes}
+        return by_query(scores.flatten(1, 2), case, **told)
 
     return Keeping(select, (held,))

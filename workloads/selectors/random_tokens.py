@@ -6,7 +6,7 @@ from suite.selection import by_query
 from suite.selector import Keeping, selector
 
 
-@selector(ops=("decode",), control="luck")
+@selector(ops=("decode", "decode_offload"), control="luck")
 def random_tokens(case, k, v):
     """Pages drawn once, without looking; what a selector finds beyond them, it found."""
     drawn = torch.Generator().manual_seed(case.seed)

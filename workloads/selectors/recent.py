@@ -8,7 +8,7 @@ from suite.selector import Keeping, selector
 SINKS = 1  # pages
 
 
-@selector(ops=("decode",), control="habit")
+@selector(ops=("decode", "decode_offload"), control="habit")
 def recent(case, k, v):
     """The first page and the last ones."""
     scores = torch.arange(case["t"] // case["b"], dtype=torch.float32, device=k.device)

@@ -2,7 +2,8 @@
 
 What stays near is a quarter of the keys and a landmark a page; values may be far away. A step scores the
 landmarks for each group of heads, rebuilds the keys of the best pages and fetches their values: a compact
-cache of its own, which the kernel then reads whole. Bad at: keys of full rank, which it only approximates,
+cache of its own, which the kernel then reads whole. Where the cache lies far, values are the kernel's to
+fetch. Bad at: keys of full rank, which it only approximates,
 and a cache that is near anyhow: rebuilding and copying is then more than was saved.
 """
 
@@ -21,7 +22,7 @@ def factors(k, rank):
     return (wide @ basis.mT).to(k.dtype), basis.to(k.dtype)
 
 
-@selector(ops=("decode",), ids=("shadowkv",))
+@selector(ops=("decode", "decode_offload"), ids=("shadowkv",))
 def shadow(case, k, v, rank=None):
     """The pages whose mean key a group's heads like best, their keys rebuilt from low rank."""
     n, h, g, t, d, b = (case[size] for size in "nhgtdb")
@@ -34,21 +35,23 @@ def shadow(case, k, v, rank=None):
     within = torch.arange(b, device=k.device)
     flops = 2 * n * h * across * d + 2 * n * g * kept * b * rank * d
     read = landmarks.nbytes + basis.nbytes + n * g * kept * b * rank * k.itemsize
+    near, far = low.nbytes + basis.nbytes + landmarks.nbytes, case.op == "decode_offload"
 
     def select(q):
         scores = (q.view(n, g, h // g, d) @ landmarks.mT).amax(2)
         best = scores.topk(kept, -1, sorted=False).indices.sort(-1).values
         places = (best + first).flatten()
-        near = rows.index_select(0, places).view(n, g, kept * b, rank)
+        chosen = rows.index_select(0, places).view(n, g, kept * b, rank)
         return of_queries(
             own,
             (n * h, kept),
             case,
-            k=near @ basis,
-            v=values.index_select(0, places).view(n, g, kept * b, d),
+            k=chosen @ basis,
+            v=None if far else values.index_select(0, places).view(n, g, kept * b, d),
             tokens=(best[..., None] * b + within).flatten(2),
             flops=flops,
             read=read,
+            near=near,
         )
 
-    return Keeping(select, (low, basis, landmarks, v, own))
+    return Keeping(select, (low, basis, landmarks, own, *(() if far else (v,))))

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from suite.patterns.block import Block
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
-from suite.studying.language import Language, drawn
+from suite.studying.language import Language, drawn, windows
 from suite.studying.quality import agreement, calibration, divergence
 from suite.task import task
 from suite.workloads.accuracy import library
@@ -22,13 +23,17 @@ from suite.workloads.accuracy.decoder import Decoder
 WEIGHTS = Path(__file__).parent.parent / "byte_lm.safetensors"
 LENGTH = 256
 CALIBRATED = 48  # windows that criteria see
+BATCH = 8  # windows, of a step
+PART = 6  # of them in a batch
 JUDGED = 24  # windows
 
 BYTES = 256
 METHODS = (
     *("*-uniform", "*-uniform-dsnot", "*-uniform-compensate"),
     *("magnitude-global", "magnitude-erk", "gradient-global"),
-    *("slicegpt", "sliced_at_random"),
+    *("*-gqsa", "*-eora", "*-plain_svd", "*-maskllm", "*-finetune", "*-squarehead", "*-distill"),
+    *("*-lora", "*-sparselora", "*-lora_at_random", "*-s2ft", "*-s2ft_at_random"),
+    *("slicegpt", "sliced_at_random", "cfsp", "cfsp_uniform", "neurons_at_random"),
 )
 
 
@@ -38,13 +43,15 @@ def blank():
 
 
 def patterns(extent, trained):
-    """Nothing is trained: that would take minutes for each."""
+    """Few where something is trained, and in full studies alone: that takes half a minute for each."""
     if trained:
-        return []
+        return [NofM(2, 4), Unstructured(0.7), Unstructured(0.5)] if extent == "full" else []
     if extent == "smoke":
         return [Unstructured(0.5), NofM(2, 4)]
     chosen = [*map(Unstructured, (0.5, 0.7, 0.6, 0.4, 0.8, 0.2)), NofM(2, 4), NofM(4, 8)]
-    return [*chosen, *map(Unstructured, (0.1, 0.3, 0.9))] if extent == "full" else chosen
+    if extent == "full":
+        chosen += [*map(Unstructured, (0.1, 0.3, 0.9)), Block(1, 16, 0.5)]
+    return chosen
 
 
 @task(
@@ -59,6 +66,8 @@ def patterns(extent, trained):
 class byte_lm(Language):
     """Source text, a transformer of four blocks, width 128 and 0.9 million weights; the head stays dense."""
 
+    steps, rate = 80, 1e-3  # of what goes on from the trained model
+
     def __init__(self, seed):
         generator = torch.Generator().manual_seed(seed)
         learned = drawn(library.text(True), CALIBRATED, LENGTH, generator)
@@ -70,6 +79,14 @@ class byte_lm(Language):
         model = blank()
         model.load_state_dict(load_file(WEIGHTS))
         return model
+
+    def batches(self, generator):
+        text = library.text(True)
+        while True:
+            yield windows(text, torch.randint(len(text) - LENGTH, (BATCH,), generator=generator), LENGTH)
+
+    def calibration(self):
+        return list(zip(*(one.split(PART) for one in self.learned), strict=True))
 
     def layers(self, model):
         return {name: one for name, one in super().layers(model).items() if name != "head"}

@@ -20,8 +20,13 @@ ROUNDS = 20  # in which sparsity rises
 )
 def gradual(sparsifier):
     """Prune more and more of the smallest weights while training."""
+    graded(sparsifier, 1.0)
+
+
+def graded(sparsifier, share):
+    """The same in a training of any length, which is this share of the dense model's."""
     reached = 0
-    for done in sparsifier.schedule():
+    for done in sparsifier.schedule(share):
         if (upto := turn(done)) > reached:
             reached = upto
             sparsifier.prune(sparsity_at(sparsifier.sparsity, reached))

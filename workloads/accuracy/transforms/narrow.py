@@ -7,7 +7,13 @@ from suite.workloads.accuracy.transforms.widths import parameters, width_for
 WITHIN = 0.06  # small models have few widths; the line's sparsity says what it came to
 
 
-@transform(after=("plain",), patterns=(Unstructured,), start="fresh", iso="params", ids=("gmp-iso-memory",))
+@transform(
+    after=("plain", "plain_quarter", "plain_fourfold"),
+    patterns=(Unstructured,),
+    start="fresh",
+    iso="params",
+    ids=("gmp-iso-memory",),
+)
 def narrow(problem, pattern):
     """A narrower dense model of as many weights."""
     wanted = (1 - pattern.sparsity) * parameters(problem, 1.0)

@@ -1,0 +1,121 @@
+"""Far: where a cache lies between calls, and how pages of it are brought near.
+
+Pages are numbered through: those of the first group of the first sequence, then of the second group. They
+come with keys and values, or values alone: `most` at a time, unless a call wants more.
+"""
+
+import os
+import tempfile
+from ctypes import c_int64
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from suite import native
+from suite.kernel import Refused
+from suite.kernels.stream.media import blocks, direct, room
+
+
+@cache
+def library():
+    return native.load(Path(__file__).with_name("reads.cpp"))
+
+
+@cache
+def queue() -> int:
+    """Of reads that are under way. One for the process: to close one takes longer than to fill it."""
+    found = native.bind(library().open_queue, returns=c_int64)()
+    if found < 0:
+        raise Refused(f"needs many reads of a disk at a time (io_setup): {os.strerror(-found)}")
+    return found
+
+
+class Disk:
+    """A file without a name, read past the system's cache, as weights are that are streamed.
+
+    A page's keys and its values lie side by side, so that both come with one read. Each begin at a block of
+    the disk: of fewer bytes, they cost one.
+    """
+
+    hidden = True  # the file
+
+    def __init__(self, k: Tensor, v: Tensor, page: int, most: int) -> None:
+        k, v = (one.reshape(-1, page * one.shape[-1]) for one in (k, v))
+        self.page, self.dtype = k.shape[1], k.dtype
+        self.size = blocks(self.page * k.itemsize)
+        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  open as long as the cache is wanted
+        direct(self.file.fileno())
+        most = max(most, 1)
+        self.staging = room(most * 2 * self.size)
+        for first in range(0, len(k), most):
+            self.write(first, k[first : first + most], v[first : first + most])
+        live = (native.LIVE,) * 4
+        self.read = native.bind(library().read_parts, queue(), self.file.fileno(), *live, returns=c_int64)
+
+    def write(self, first: int, k: Tensor, v: Tensor) -> None:
+        """Pages from this number on, by way of the staging buffer."""
+        records = self.staging[: len(k) * 2 * self.size].view(len(k), 2, self.size)
+        for half, one in enumerate((k, v)):
+            records[:, half, : self.page * one.itemsize] = one.contiguous().view(torch.uint8)
+        window = memoryview(records.flatten().numpy())
+        if os.pwrite(self.file.fileno(), window, first * 2 * self.size) != len(window):
+            raise OSError("the cache was not written whole")
+
+    @property
+    def holds(self) -> tuple[Tensor, ...]:
+        return (self.staging,)
+
+    def bytes_of(self, count: int, keys: bool) -> int:
+        """What so many pages take to bring."""
+        return count * self.size * (1 + keys)
+
+    def bring(self, pages: Tensor, keys: bool) -> tuple[Tensor | None, Tensor]:
+        """Keys, if they are wanted, and values of these pages, [count, numbers of a page] each."""
+        halves = 1 + keys
+        size = halves * self.size
+        if len(self.staging) < len(pages) * size:
+            self.staging = room(len(pages) * size)
+        starts = pages * (2 * self.size) + (2 - halves) * self.size
+        if wrong := self.read(starts, len(pages), size, self.staging):
+            raise OSError(-wrong, f"pages of the cache were not read: {os.strerror(-wrong)}")
+        came = self.staging[: len(pages) * size].view(len(pages), halves, self.size).view(self.dtype)
+        came = came[..., : self.page]
+        return (came[:, 0] if keys else None), came[:, -1]
+
+
+class Host:
+    """A GPU's host: the cache is in its memory, pinned; what is wanted is put side by side, then copied.
+
+    Which pages those are, the host has to know: a call waits for the device.
+    """
+
+    hidden = False
+
+    def __init__(self, k: Tensor, v: Tensor, page: int, most: int) -> None:
+        self.cache = tuple(one.reshape(-1, page * one.shape[-1]).cpu().pin_memory() for one in (k, v))
+        self.reserve(k, most)
+
+    def reserve(self, like: Tensor, most: int) -> None:
+        """Room for so many pages, on both sides."""
+        self.near = like.new_empty(2, most, self.cache[0].shape[1])
+        self.pinned = torch.empty_like(self.near, device="cpu").pin_memory()
+
+    @property
+    def holds(self) -> tuple[Tensor, ...]:
+        return (*self.cache, self.pinned, self.near)
+
+    def bytes_of(self, count: int, keys: bool) -> int:
+        """What so many pages take to bring."""
+        return count * self.cache[0].shape[1] * self.cache[0].itemsize * (1 + keys)
+
+    def bring(self, pages: Tensor, keys: bool) -> tuple[Tensor | None, Tensor]:
+        """Keys, if they are wanted, and values of these pages, [count, numbers of a page] each."""
+        count, places = len(pages), pages.cpu()
+        if self.near.shape[1] < count:
+            self.reserve(self.near, count)
+        for half in range(0 if keys else 1, 2):
+            torch.index_select(self.cache[half], 0, places, out=self.pinned[half, :count])
+            self.near[half, :count].copy_(self.pinned[half, :count], non_blocking=True)
+        return (self.near[0, :count] if keys else None), self.near[1, :count]

@@ -1,0 +1,115 @@
+"""A block-diagonal product in Triton, its rows dealt out to where they are wanted.
+
+A program is a tile of one block's rows and of columns. Row i of block j of a batch is stored at row
+(i div part * blocks + j) * part + i mod part. With the rows that a block of one factor and a block of the
+next share as `part`, this puts side by side what the next one reads; with 1 it deals answers out in turn.
+
+Bad at: blocks with less than 16 rows or columns, where tensor cores multiply padding; few columns, where a
+launch is the time. In float32 there are no tensor cores.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+
+from suite.cuda.tuning import quickest
+from suite.kernels.spmm.parts_triton import unit_of
+
+LEAST = 16  # of a side that tensor cores take
+TALLEST, DEEPEST = 128, 64  # rows of a tile; numbers of a step, 128 bytes of them
+
+
+@dataclass(frozen=True)
+class Way:
+    """Columns of a tile; warps of a program; steps on their way at a time."""
+
+    columns: int
+    warps: int
+    stages: int
+
+    def __str__(self):
+        return f"{self.columns}:{self.warps}:{self.stages}"
+
+
+WAYS = (Way(64, 4, 3), Way(128, 8, 3), Way(128, 4, 3), Way(32, 4, 4), Way(16, 4, 4))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One factor's product: `launch(x)` writes it. executed: FLOPs, tiles whole."""
+
+    launch: Callable
+    executed: int
+    way: Way
+
+
+@triton.jit
+def multiply(
+    values,
+    x,
+    out,
+    blocks,
+    rows,
+    deep,
+    part,
+    units,
+    UNIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    DEEP: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """out = diagonal(values) x: of one block, a tile of its rows and of columns."""
+    n = units * UNIT
+    tiles = tl.cdiv(rows, ROWS)
+    block = tl.program_id(0) // tiles
+    down = tl.program_id(0) % tiles * ROWS + tl.arange(0, ROWS)
+    right = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside, there = down[:, None] < rows, right[None, :] < n
+    mine = values + tl.cast(block, tl.int64) * rows * deep
+    slab = x + tl.cast(block, tl.int64) * deep * n
+    sums = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for first in range(0, deep, DEEP):
+        at = first + tl.arange(0, DEEP)
+        known = inside & (at[None, :] < deep)
+        tile = tl.load(mine + down[:, None] * deep + at[None, :], mask=known, other=0.0)
+        known = (at[:, None] < deep) & there
+        met = tl.load(slab + at[:, None] * n + right[None, :], mask=known, other=0.0)
+        sums = tl.dot(tile, met, sums, input_precision="ieee")
+    to = (down // part * blocks + block) * part + down % part
+    where = tl.cast(to, tl.int64)[:, None] * n + right[None, :]
+    tl.store(out + where, sums.to(out.dtype.element_ty), mask=inside & there)
+
+
+def tile(size, most):
+    """The power of two that covers a side, within what a tile may have."""
+    return min(most, max(LEAST, triton.next_power_of_2(size)))
+
+
+def ways(n):
+    """Those whose tile is no wider than the answer, but not much narrower either."""
+    whole = max(LEAST, triton.next_power_of_2(n))
+    return [one for one in WAYS if min(32, whole) <= one.columns <= whole]
+
+
+def bind(values, part, x, out):
+    """The product of blocks [blocks, rows, deep] with x [blocks deep, n], written to out [blocks rows, n]."""
+    (blocks, rows, deep), n = values.shape, x.shape[1]
+    tall, long, unit = tile(rows, TALLEST), tile(deep, DEEPEST), unit_of(n)
+
+    def launch(way, x):
+        multiply[(blocks * -(-rows // tall), -(-n // way.columns))](
+            *(values, x, out, blocks, rows, deep, part, n // unit),
+            UNIT=unit,
+            ROWS=tall,
+            DEEP=long,
+            COLUMNS=way.columns,
+            num_warps=way.warps,
+            num_stages=way.stages,
+        )
+
+    key = ("diagonal", x.dtype, blocks, rows, deep, part, n)
+    way = quickest(key, ways(n), lambda one: launch(one, x), x)
+    covered = blocks * -(-rows // tall) * tall * -(-deep // long) * long * -(-n // way.columns) * way.columns
+    return Bound(lambda x: launch(way, x), 2 * covered, way)

@@ -1,0 +1,22 @@
+"""Dense: the factors multiplied out beforehand, as MKL packs it, as `spmm_dense_mkl_packed`.
+
+Bad at: every saving that the factors make.
+"""
+
+from suite.formats.factors import product
+from suite.kernel import kernel
+from suite.kernels.actmm.whole import Whole
+from suite.kernels.spmm import spmm_dense_mkl_packed as forward
+
+
+@kernel(
+    op="factored",
+    on="cpu",
+    dtypes=("float32",),
+    dense=True,
+    refuse=forward.refuse,
+    live_order="columns",
+)
+def factored_dense_mkl_packed(a, x):
+    """MKL's packed product."""
+    return forward.spmm_dense_mkl_packed.prepare(Whole(product(a)), x)
