@@ -105,7 +105,11 @@ def rendered(name, view):
     discover(folders=("reports",))
     one = report.REPORTS[name]
     ((_, shown),) = one.pages(view)
-    return report.environment(one.template.parent, True).get_template(one.template.name).render(shown)
+    return (
+        report.environment(one.template.parent, measured=True, latest=["cpu"], devices=1)
+        .get_template(one.template.name)
+        .render(shown)
+    )
 
 
 def words(page):

@@ -101,7 +101,7 @@ def sample(case: Case) -> Tensor:
 
 def norms(case: Case, w: Tensor) -> Tensor:
     """Of the weights of each neuron: float32 [neurons]."""
-    return w.float().square_().sum(0 if case.op == "actmm" else 1).sqrt()
+    return w.float().square().sum(0 if case.op == "actmm" else 1).sqrt()
 
 
 def learned(case: Case, sample: Tensor, norms: Tensor) -> Tensor:
