@@ -74,6 +74,12 @@ class Answer:
     brief: Brief
 
 
+ASKED = [  # of the frame
+    *("dense", "best", "visits", "speed_up", "break_even", "break_even_note"),
+    *("joules", "joules_saved", "energy_note", "disturbed", "above_bound", "one_sample"),
+]
+
+
 def answers(frame: pd.DataFrame) -> list[Answer]:
     """The cells of the first screen, regimes from decode to prefill."""
     return answered(groups(frame))
@@ -112,7 +118,7 @@ def place(regime: str) -> int:
 
 def answer(cell: dict[str, Any], found: Sequence[Group], accuracy: str) -> Answer:
     """The six answers for the groups of a cell."""
-    rows = pd.concat([one.rows for one in found])
+    rows = pd.concat([one.rows[ASKED] for one in found])
     verdicts = {one.verdict for one in found if one.points}
     return Answer(
         **cell,

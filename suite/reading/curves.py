@@ -1,8 +1,10 @@
 """Curves: the best sparse kernel's speed-up against sparsity, all else equal, and where it crosses dense."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import geometric_mean
+from statistics import fmean, geometric_mean
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,6 +16,18 @@ GROUP = ["device", "workload", "op", "line", "sizes", "dtype", "scope", "cache",
 
 Verdict = bool | None
 """Faster, not faster, or not known."""
+
+
+class Cell(NamedTuple):
+    """Of a row of the frame, what makes a curve. There are too many curves to ask pandas for each."""
+
+    case: str
+    dense: bool
+    best: bool
+    sparsity: float
+    speed_up: float
+    speed_up_low: float
+    speed_up_high: float
 
 
 @dataclass(frozen=True)
@@ -55,15 +69,18 @@ def groups(frame: pd.DataFrame) -> list[Group]:
 
 def group(rows: Rows) -> Group:
     """The curve of rows that differ in kernel, sparsity and seed alone."""
-    first = rows.iloc[0]
-    winners = rows[~rows["dense"] & rows["best"] & rows["speed_up"].notna() & rows["sparsity"].notna()]
-    points = tuple(point(same) for _, same in winners.groupby(winners["sparsity"].round(4)))
-    reached = set(winners["case"])
-    missing = sorted(
-        {row.sparsity for row in rows.itertuples() if row.case not in reached and pd.notna(row.sparsity)}
-    )
-    found = crossover(points) if points else unanswered(rows, first["dtype"])
-    about = {name: first[name] for name in (*GROUP, "family", "regime") if name not in ("threads", "scope")}
+    cells = [Cell(*cell) for cell in zip(*(rows[name].tolist() for name in Cell._fields), strict=True)]
+    winners = [cell for cell in cells if cell.best and not cell.dense and known(cell.speed_up)]
+    same: dict[float, list[Cell]] = defaultdict(list)
+    for cell in winners:
+        if known(cell.sparsity):
+            same[round(cell.sparsity, 4)].append(cell)
+    points = tuple(point(same[at]) for at in sorted(same))
+    reached = {cell.case for cell in winners if known(cell.sparsity)}
+    missing = sorted({cell.sparsity for cell in cells if cell.case not in reached and known(cell.sparsity)})
+    found = crossover(points) if points else unanswered(rows, rows["dtype"].iat[0])
+    shown = [name for name in (*GROUP, "family", "regime") if name not in ("threads", "scope")]
+    about = {name: rows[name].iat[0] for name in shown}
     return Group(
         **about,
         crossover=found,
@@ -73,16 +90,20 @@ def group(rows: Rows) -> Group:
     )
 
 
-def point(rows: Rows) -> Point:
+def point(cells: Sequence[Cell]) -> Point:
     """Cases at the same sparsity (seeds, other N and M): geometric mean, and the widest bounds."""
-    low, high = rows["speed_up_low"], rows["speed_up_high"]
-    known = bool(low.notna().all())
+    bounded = all(known(cell.speed_up_low) for cell in cells)
     return Point(
-        float(rows["sparsity"].mean()),
-        geometric_mean(rows["speed_up"]),
-        float(low.min()) if known else None,
-        float(high.max()) if known else None,
+        fmean(cell.sparsity for cell in cells),
+        geometric_mean(cell.speed_up for cell in cells),
+        min(cell.speed_up_low for cell in cells) if bounded else None,
+        max(cell.speed_up_high for cell in cells) if bounded else None,
     )
+
+
+def known(value: float) -> bool:
+    """Whether a number of the frame is one."""
+    return value == value
 
 
 def unanswered(rows: Rows, dtype: str) -> Crossover:

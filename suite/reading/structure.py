@@ -52,9 +52,10 @@ def varied(frame: pd.DataFrame) -> list[tuple[tuple, list[Relation]]]:
 
 def relation(rows: Rows, name: str) -> Relation | None:
     """None where too few cases have the statistic, or all have the same."""
-    known = rows.assign(statistic=rows["structure"].map(lambda one: one.get(name))).dropna(subset="statistic")
-    if known["statistic"].nunique() < ENOUGH:
+    statistic = rows["structure"].map(lambda one: one.get(name))
+    if statistic.nunique() < ENOUGH:
         return None
+    known = rows.assign(statistic=statistic).dropna(subset="statistic")
     ranks = known[["statistic", "realised"]].rank()
     correlation = ranks["statistic"].corr(ranks["realised"])
     return Relation(name, SAYS.get(name, name), known, 0.0 if pd.isna(correlation) else float(correlation))
