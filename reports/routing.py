@@ -5,6 +5,7 @@ import pandas as pd
 from suite.reading import batch_figures as figures
 from suite.reading.answers import called
 from suite.reading.routing import ASKED, alone, as_dense, routed
+from suite.reading.sharding import DEVICES, placements
 from suite.reading.turning import measured, number, turning
 from suite.report import report
 
@@ -48,6 +49,7 @@ def section(at, about, rows, table):
         "words": [words(one, sparse[sparse["kernel"] == one], tokens) for one in kernels],
         "panels": panels,
         "growth": growing,
+        "sharded": sharded(rows),
         "drawn": ", ".join(name for name, there in drawn.items() if there).capitalize(),
     }
 
@@ -99,6 +101,13 @@ def trace(rows):
         "best": best["kernel"].iloc[0] if len(best) else None,
         "median": best["median"].iloc[0] if len(best) else None,
     }
+
+
+def sharded(rows):
+    """The traces of the most tokens over logical devices, counted; None where no route can be."""
+    most = rows[rows["n"] == rows["n"].max()].drop_duplicates("case").sort_values("imbalance", kind="stable")
+    found = [(row.trace, one) for row in most.itertuples() for one in placements(row.case)]
+    return {"devices": DEVICES, "n": int(rows["n"].max()), "rows": found} if found else None
 
 
 def growth(id, rows, equal, one, numbers):

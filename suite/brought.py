@@ -57,7 +57,10 @@ def dtype_of(op: Op, given: Sequence[Any]) -> str:
 def as_dense(one: Any, name: str) -> Tensor:
     """A tensor on the host, without a history."""
     if isinstance(one, np.ndarray):
-        one = torch.from_numpy(one)
+        try:
+            one = torch.from_numpy(np.array(one))  # a copy: a view may run backwards, or not be writable
+        except TypeError:
+            raise Unusable(f"{name} is of dtype {one.dtype}, which torch does not have.") from None
     if not isinstance(one, Tensor) or one.layout != torch.strided:
         raise Unusable(f"{name} must be a dense tensor, not {kind(one)}.")
     return one.detach().cpu()
@@ -70,19 +73,26 @@ def as_sparse(one: Any, dtype: torch.dtype, name: str) -> Sparse:
     if isinstance(one, Tensor):
         one = one.detach().cpu()
         if one.layout == torch.strided:
-            one = one.float().numpy()
+            one = as_array(one)
         else:
             stored = one.to_sparse().coalesce()
             one = scipy.sparse.coo_array(
-                (stored.values().float().numpy(), tuple(stored.indices().numpy())), one.shape
+                (as_array(stored.values()), tuple(stored.indices().numpy())), one.shape
             )
     if not (scipy.sparse.issparse(one) or isinstance(one, np.ndarray)) or one.ndim != 2:
         raise Unusable(f"{name} must be a matrix of torch, SciPy or NumPy, not {kind(one)}.")
+    if one.dtype.kind not in "biuf":
+        raise Unusable(f"{name} is of dtype {one.dtype}; its numbers must be real.")
     rows = scipy.sparse.csr_array(one, copy=True)
     rows.sum_duplicates()
     values = torch.from_numpy(np.array(rows.data, np.float32)).to(dtype)
     m, k = (int(side) for side in rows.shape)  # pyright: ignore
     return from_positions(rows.indptr, rows.indices, values, (m, k), Given())
+
+
+def as_array(one: Tensor) -> np.ndarray:
+    """As NumPy has it, which lacks bfloat16."""
+    return (one if one.is_complex() else one.float()).numpy()
 
 
 def case_of(op: Op, operands: Operands, dtype: str) -> Case:
@@ -91,7 +101,8 @@ def case_of(op: Op, operands: Operands, dtype: str) -> Case:
     try:
         sizes = [(name, int(size)) for name, size in zip(op.sizes, op.sized(*operands), strict=True)]
     except (IndexError, ValueError, ZeroDivisionError):
-        shown = ", ".join(f"{name} {extent(one)}" for name, one in zip(op.operands, operands, strict=True))
+        shapes = zip(op.operands, (times(one.shape) for one in operands), strict=True)
+        shown = ", ".join(f"{name} {shape}" for name, shape in shapes)
         raise Unusable(f"these are no operands of {op.name}: {shown}.") from None
     case = Case(op.name, tuple(sizes), Given(), dtype, data=DATA)
     if wrong := faults(case):
@@ -139,10 +150,6 @@ def kind(one: Any) -> str:
     """What something is, for who brought it."""
     shape = getattr(one, "shape", None)
     return type(one).__name__ + (f" of {times(shape)}" if isinstance(shape, tuple) else "")
-
-
-def extent(one: Any) -> str:
-    return times(one.shape)
 
 
 def times(shape: Sequence[int]) -> str:

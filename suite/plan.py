@@ -22,7 +22,6 @@ from suite.workload import WORKLOADS, Workload
 
 if TYPE_CHECKING:
     from suite.device import Device
-    from suite.recordings import Asked
 
 FIRST = (0.5, 0.9, 0.7, 0.95)  # a crossover is bracketed after two points, and near after four
 
@@ -47,7 +46,7 @@ def plan(
     matrices: Sequence[str] = (),
     routes: Sequence[str] = (),
     cases: Sequence[str] = (),
-    asked: "Asked | None" = None,
+    asked: recordings.Asked | None = None,
 ) -> list[Item]:
     """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are.
 
@@ -58,10 +57,12 @@ def plan(
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
         label = chosen[0].name if workloads else ""
-        named = [(label, from_id(text)) for text in cases]
+        named = [from_id(text) for text in cases]
+        for case in named:
+            exist(case)
         if asked:
-            recordings.record_again(asked, [case for _, case in named])
-        ordered = [(label or home(one, extent), one) for label, one in named]
+            recordings.record_again(asked, named)
+        ordered = [(label or home(case, extent), case) for case in named]
     else:
         lists = [
             [(one.name, case) for case in cases_of(one, extent, axes or {}, matrices, routes)]
@@ -83,8 +84,7 @@ def plan(
     if kernels == "*":  # naming a kernel is asking for it at any extent
         able = [one for one in able if extent in one.extents]
     for _, case in ordered:
-        if wrong := faults(case):
-            raise Unusable(f"case {case}: {'; '.join(wrong)}.")
+        exist(case)
         if is_recording(case.data) and case.data not in INPUTS:
             raise Unusable(
                 f"case {case} is of a recording. Name its model with --model, its text with --corpus."
@@ -97,6 +97,12 @@ def plan(
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
     return items
+
+
+def exist(case: Case) -> None:
+    """Unusable: there is no such case."""
+    if wrong := faults(case):
+        raise Unusable(f"case {case}: {'; '.join(wrong)}.")
 
 
 def home(case: Case, extent: str) -> str:

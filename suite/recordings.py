@@ -33,7 +33,7 @@ from torch.overrides import TorchFunctionMode
 from suite.case import Case
 from suite.inputs import INPUTS, Input, is_recording
 from suite.registry import Unusable
-from suite.studying import brought, causal
+from suite.studying import causal, checkpoints
 from suite.studying.language import Language
 from suite.task import TASKS
 
@@ -213,8 +213,8 @@ def named(asked: Asked, most: int) -> Named:
     if asked.corpus is None:
         raise Unusable("--model needs a text to be recorded on. Name a file with --corpus.")
     at = at.resolve()
-    brought.word("--model", at)
-    brought.readable("--corpus", asked.corpus)
+    checkpoints.word("--model", at)
+    checkpoints.readable("--corpus", asked.corpus)
     most = min(most, getattr(causal.config(at), "max_position_embeddings", most))
     try:
         model: Any = causal.loaded(at, at, dtype="auto")
@@ -295,9 +295,12 @@ def noted(
 
 @torch.no_grad()
 def heard(read: Callable[[Tensor], Any], window: Tensor, layers: frozenset[int] | None) -> dict[int, Call]:
-    """What layers attend to in a window [1, tokens], by their numbers."""
+    """What layers attend to in a window [1, tokens], by their numbers. Unusable: it cannot be read."""
     with Listening(layers) as listening:
-        read(window)
+        try:
+            read(window)
+        except Exception as failed:  # a model of anybody's, on a tokenizer's numbers
+            raise Unusable(f"--model: it cannot read the text: {causal.sentence(failed)}.") from None
     return listening.calls
 
 

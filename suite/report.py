@@ -225,7 +225,7 @@ def render(view: View, out: Path, prints: Prints | None = None) -> Path:
             if file in made:
                 raise ValueError(f"two reports write {file.name}; rename one of the pages")
             if isinstance(shown, dict) and prints:
-                shown |= {"svg": printed(page, prints)}
+                shown = {**shown, "svg": printed(page, prints)}
             file.write_text(written(page, shown, template), encoding="utf-8")
             made.add(file)
     return out / "index.html"

@@ -23,7 +23,7 @@ from suite.device import Device
 from suite.method import DENSE, Method, methods, named
 from suite.record import SCHEMA, Any_Line, Outcome, Run, Score, Writer
 from suite.registry import Unusable, pick
-from suite.studying.brought import bring, counted
+from suite.studying.checkpoints import bring, counted
 from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
 from suite.studying.experiment import described, lost
 from suite.task import TASKS, Task, with_data

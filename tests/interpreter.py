@@ -5,15 +5,19 @@ for products of matrices and tells a line of JSON for each trial: kernel, trial,
 """
 
 import json
+import os
+import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
 from time import process_time
 from types import ModuleType
 
+import pytest
 import torch
 
 from suite.case import case
+from suite.check import Wrong, check, question
 from suite.conformance import Trial, cases_for, examine
 from suite.kernel import KERNELS, imported, package
 from suite.op import discover_parts
@@ -94,12 +98,46 @@ def deaf():
     return "" if out.item() == 7 else "Triton's interpreter counts wrong here"
 
 
-def main(dtypes, *plugins):
+def begin(*plugins):
+    """What every script does first: it finds all kernels, or ends because the interpreter does not work."""
     torch.set_num_threads(1)
     if why := deaf():
         sys.exit(why)
     discover_parts()
     discover([Path(plugin) for plugin in plugins], folders=("kernels",))
+
+
+def answered(answer, of, operands):
+    """What is wrong with an answer, if these were the operands of the case."""
+    try:
+        check(answer, question(of, operands))
+    except Wrong as wrong:
+        return str(wrong)
+    return ""
+
+
+def begun(script, *given):
+    """A child that runs a script of this folder."""
+    return subprocess.Popen(
+        (sys.executable, Path(__file__).with_name(script), *map(str, given)),
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(child):
+    """What it told, line by line. The test is skipped where the interpreter does not work."""
+    out, err = child.communicate(timeout=600)
+    if err.startswith("Triton's interpreter"):
+        pytest.skip(err)
+    assert child.returncode == 0, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def main(dtypes, *plugins):
+    begin(*plugins)
     ours = [one for one in KERNELS.values() if one.on == "cuda" and written_in_triton(one)]
     for kernel in filter(multiplies, ours):
         for dtype in (one for one in dtypes.split(",") if one in kernel.dtypes):

@@ -4,10 +4,9 @@ A line of JSON for each question: kernel, what was asked, and what is wrong with
 """
 
 import json
-import sys
 
 import torch
-from interpreter import Interpreter, deaf
+from interpreter import Interpreter, begin
 
 from suite.case import from_id
 from suite.commands import load
@@ -29,9 +28,7 @@ ASKED = {
 
 
 def main():
-    torch.set_num_threads(1)
-    if why := deaf():
-        sys.exit(why)
+    begin()
     load()
     torch.Tensor.pin_memory = lambda one: one  # pinned is what a host's memory is to a GPU that is there
     kernels = entries()

@@ -4,18 +4,16 @@ A line of JSON for each question: kernel, what was asked, and what is wrong with
 """
 
 import json
-import sys
 
 import torch
-from interpreter import Interpreter, deaf
+from interpreter import Interpreter, answered, begin
 
 from suite.activations import without
 from suite.case import from_id
-from suite.check import Wrong, check, question
+from suite.check import question
 from suite.conformance import Trial, examine
 from suite.kernel import KERNELS
-from suite.op import OPS, discover_parts, make_operands
-from suite.registry import discover
+from suite.op import OPS, make_operands
 from suite.selection import PADDING, from_map
 
 EXPERTS, STEP = "moe_scatter_triton", "moe_step_scatter_triton"
@@ -59,15 +57,6 @@ def told(one, trials):
     for name, twist in trials:
         trial = Trial(from_id(name), twist)
         yield str(trial), examine(one, trial, Interpreter()).note
-
-
-def answered(run, of, operands):
-    """What is wrong with the answer of a call, if these were the operands."""
-    try:
-        check(run, question(of, operands))
-    except Wrong as wrong:
-        return str(wrong)
-    return ""
 
 
 def layers(op):
@@ -221,11 +210,7 @@ def paged(pages):
 
 
 def main():
-    torch.set_num_threads(1)
-    if why := deaf():
-        sys.exit(why)
-    discover_parts()
-    discover(folders=("kernels",))
+    begin()
     from suite.kernels.decode import pages_triton as pages
     from suite.kernels.moe import scatter_triton as scatter
     from suite.kernels.moe_step import scatter_step_triton as step

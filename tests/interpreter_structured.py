@@ -4,17 +4,13 @@ A line of JSON for each question: kernel, what was asked, and what is wrong with
 """
 
 import json
-import sys
 
-import torch
-from interpreter import Interpreter, deaf
+from interpreter import Interpreter, answered, begin
 
 from suite.case import from_id
-from suite.check import Wrong, check, question
 from suite.conformance import Trial, examine
 from suite.kernel import KERNELS
-from suite.op import discover_parts, make_operands
-from suite.registry import discover
+from suite.op import make_operands
 
 FACTORS, PARTS, TILES = "factored_triton", "sparse_low_rank_block_triton", "spmm_patch_triton"
 NAMES = (FACTORS, PARTS, TILES)
@@ -44,11 +40,7 @@ ASKED = {
 
 
 def main():
-    torch.set_num_threads(1)
-    if why := deaf():
-        sys.exit(why)
-    discover_parts()
-    discover(folders=("kernels",))
+    begin()
     for name in NAMES:
         for id, twist in ASKED[name]:
             trial = Trial(from_id(id), twist)
@@ -56,10 +48,8 @@ def main():
         of = from_id(ASKED[name][0][0])
         *fixed, x = make_operands(of)
         others = make_operands(from_id(str(of).replace("seed=0", "seed=7")))[:-1]
-        try:
-            check(KERNELS[name].prepare(*fixed, x).run(x), question(of, (*others, x)))
-        except Wrong as wrong:
-            print(json.dumps((name, CONTROL, str(wrong))))
+        said = answered(KERNELS[name].prepare(*fixed, x).run(x), of, (*others, x))
+        print(json.dumps((name, CONTROL, said)))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,17 @@ def test_a_zero_that_is_stored_is_a_nonzero():
     assert brought("spmm", (stored, torch.ones(2, 1)))[1][0].nonzeros == 2
 
 
+def test_an_array_may_run_backwards_or_be_read_only():
+    given = np.arange(8, dtype=np.float32).reshape(4, 2)
+    given.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, (_, b) = brought("spmm", (np.eye(4), given[::-1]))
+    assert b.tolist() == given[::-1].tolist()
+    b.zero_()
+    assert given[1, 1] == 3
+
+
 MASK, DY, X = torch.eye(6, 4), torch.ones(6, 2), torch.ones(4, 2)
 ROUTE = torch.tensor([[1.0, 1, 0], [0, 0, 1]])
 EXPERTS = (torch.ones(2, 8, 5), torch.ones(2, 5, 4), torch.ones(3, 5))
@@ -99,6 +110,8 @@ STRANGE = {
     "mask must be a matrix of torch, SciPy or NumPy, not ndarray of 4": ("sddmm", MASK[0], DY, X),
     "mask must be a matrix of torch, SciPy or NumPy, not str": ("sddmm", "mask", DY, X),
     "x must be a dense tensor, not csr_array of 6 x 4": ("sddmm", MASK, DY, scipy.sparse.csr_array(MASK)),
+    "a is of dtype <U1; its numbers must be real": ("spmm", np.array([["a"]]), X),
+    "a is of dtype complex64; its numbers must be real": ("spmm", MASK.cfloat(), X),
     "b is of dtype none": ("spmm", MASK, [[1.0]]),
     "these are no operands of spmm: a 6 x 4, b 4": ("spmm", MASK, X[:, 0]),
     "sizes are at least 1, got m=0": ("spmm", MASK[:0], X),

@@ -198,6 +198,19 @@ def test_an_older_version_of_a_kernel_is_left_out_and_counted() -> None:
     assert (len(made), made.attrs["superseded"], made.iloc[0]["kernel_hash"]) == (1, 1, "abc")
 
 
+def test_a_kernel_that_has_changed_since_an_older_file_may_still_be_the_best(tmp_path: Path) -> None:
+    before, since = "2025-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"
+    files = []
+    for name, started, hash in (("before", before, "old"), ("since", since, "new")):
+        about = {"visit": 1, "started": started}
+        lines = [dense(**about), line(kernel="slow", **about, seconds=[1.5e-3] * 4)]
+        lines.append(line(kernel="mine", kernel_hash=hash, **about, seconds=[1e-3] * 4))
+        files.append(write(tmp_path / f"{name}.jsonl", header(started=started), *lines))
+    made = frame.read(*files)
+    assert dict(zip(made["kernel"], made["visits"], strict=True)) == {"dense": 2, "slow": 2, "mine": 1}
+    assert set(made[made["best"]]["kernel"]) == {"dense", "mine"}
+
+
 def test_a_faulty_line_is_not_used(tmp_path: Path) -> None:
     file = write(tmp_path / "run.jsonl", header(), line(seconds=[-1.0]), line(kernel="fine", seconds=[1.0]))
     assert list(frame.read(file)["kernel"]) == ["fine"]

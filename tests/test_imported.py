@@ -58,8 +58,10 @@ def test_a_row_is_a_line_that_says_where_it_is_from(tmp_path):
     assert re.fullmatch(r"scores-[0-9a-f]{8}", line.data)
 
 
-def test_the_dense_value_may_be_a_row(tmp_path):
-    dense = ROW | {"method": "dense", "pattern": "-", "value": "5.47", "dense_value": ""}
+@pytest.mark.parametrize("around", ["", " "])
+def test_the_dense_value_may_be_a_row(around, tmp_path):
+    dense = ROW | {"method": f"{around}dense", "pattern": "-", "value": "5.47", "dense_value": around}
+    dense["seed"] += around
     lines, faults = lines_of(tmp_path, dense, ROW | {"dense_value": ""})
     assert not faults
     assert [(one.pattern, one.sparsity, one.dense_value) for one in lines] == [

@@ -19,7 +19,7 @@ from suite.patterns.unstructured import Unstructured
 from suite.record import Score, read
 from suite.registry import Unusable, discover
 from suite.study import StudyOptions, plan
-from suite.studying import brought, causal, language
+from suite.studying import causal, checkpoints, language
 from suite.studying.child import Brought
 from suite.studying.experiment import Experiment
 from suite.studying.found import found
@@ -132,7 +132,7 @@ def test_a_model_that_knows_nothing_needs_eight_bits(experiment):
 def test_the_committed_model_has_learned_its_text_and_says_so(experiment):
     assert experiment.dense_value < 3
     assert byte_lm.WEIGHTS.stat().st_size < 3e6
-    with brought.safe_open(byte_lm.WEIGHTS, "pt") as file:
+    with checkpoints.safe_open(byte_lm.WEIGHTS, "pt") as file:
         about = file.metadata()
     assert about.keys() == {"text", "python", "seed", "bytes seen", "bits per byte"}
     assert float(about["bits per byte"]) < 2.2
@@ -294,7 +294,7 @@ def test_a_checkpoint_of_another_model_is_refused(folders, tmp_path):
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, other / "model.safetensors", {"format": "pt"})
     with pytest.raises(Unusable, match=r"hold model\.layers\.1\.mlp\.up_proj\.weight"):
-        brought.counted(other, folders / "tiny")
+        checkpoints.counted(other, folders / "tiny")
     with pytest.raises(causal.Refused, match=r"no plain weights of model\.layers\.1\.mlp\.up_proj\.weight"):
         causal.loaded(other, folders / "tiny")
 

@@ -55,17 +55,25 @@ def test_the_block_is_that_of_a_decoder():
     for one in theirs.parameters():
         torch.nn.init.normal_(one, std=0.3)
     x = torch.randn(20, 32, dtype=torch.float64)
-    turns = transformer.rotations(torch.arange(20), 8)
+    turns = decoder.rotations(torch.arange(20), 8)
     weight = torch.cat([one.weight for one in (theirs.q, theirs.k, theirs.v)]).t()
     into = [torch.empty(20, 4, 8, dtype=torch.float64) for _ in "qkv"]
-    transformer.projected(x, theirs.first.weight, weight, turns, into)
+    transformer.projected(x, theirs.first.weight, weight, [one[:, None] for one in turns], into)
     q, k, v = (one.transpose(0, 1) for one in into)
     attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1)
     enter = torch.cat([theirs.gate.weight, theirs.up.weight]).t()
     mine = transformer.finished(
         x, attended, theirs.second.weight, theirs.out.weight.t(), enter, theirs.down.weight.t()
     )
-    torch.testing.assert_close(mine, theirs(x[None], decoder.rotations(20, 8))[0])
+    torch.testing.assert_close(mine, theirs(x[None], turns)[0])
+
+
+def test_pairs_of_a_head_turn_as_complex_numbers_do():
+    x, places = torch.randn(5, 8, dtype=torch.float64), torch.tensor([0, 1, 7, 300, 4096])
+    angles = places[:, None] / 10_000 ** (torch.arange(4) / 4)
+    whole = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)
+    turned = decoder.turned(x, decoder.rotations(places, 8))
+    torch.testing.assert_close(turned, torch.cat([whole.real, whole.imag], -1), rtol=0, atol=1e-3)
 
 
 def test_attention_in_a_block_looks_at_the_operands_of_the_case(asked, layer):

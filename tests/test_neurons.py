@@ -31,6 +31,7 @@ from suite.visit import Visit
 discover_parts()
 discover(folders=("kernels", "workloads"))
 
+from suite.workloads import inputs_text  # noqa: E402
 from suite.workloads.selectors import r_sparse, scap  # noqa: E402  (whose parts are tested alone)
 from suite.workloads.selectors import selective_heads as selective  # noqa: E402
 
@@ -359,6 +360,12 @@ def test_in_a_language_model_every_rule_loses_less_than_luck(op, seed):
 def test_text_has_the_sizes_of_its_model():
     with pytest.raises(Unusable, match="is m=128,k=352, the byte model's own layer"):
         make_operands(point(data="text"))
+
+
+def test_the_weight_of_text_is_not_the_models_own():
+    w, *_ = make_operands(case("actmm", Chosen(0.5), "float32", 0, "text", m=128, k=352, n=4))
+    w.zero_()
+    assert bool(inputs_text.trained().blocks[inputs_text.BLOCK].down.weight.any())
 
 
 @paper("sparsing-law")

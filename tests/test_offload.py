@@ -1,17 +1,14 @@
 """Offloaded caches: pages come as they lie, bytes are those of the formulas, nothing stays between calls."""
 
-import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import begun, ended
 from lines import header, write
 from vendors import OLD, Gpu
 
@@ -94,6 +91,17 @@ def test_a_disk_is_read_past_the_systems_cache_and_leaves_no_file(tmp_path, monk
     assert not list(tmp_path.iterdir())
     fcntl = pytest.importorskip("fcntl")
     assert fcntl.fcntl(there.file.fileno(), fcntl.F_GETFL) & os.O_DIRECT
+
+
+@DISK
+def test_what_one_call_does_not_write_the_next_ones_do(monkeypatch):
+    """The system writes 2 GiB at most; here two blocks."""
+    write, most = os.pwrite, 2 * media.BLOCK
+    monkeypatch.setattr(far.os, "pwrite", lambda file, window, at: write(file, window[:most], at))
+    k, v = torch.randn(2, 1, 1, 5 * 256, 16)
+    there = far.Disk(k, v, 256, 5)
+    for found, one in zip(there.bring(torch.arange(5), True), (k, v), strict=True):
+        assert found.equal(one.reshape(5, -1))
 
 
 @DISK
@@ -279,18 +287,7 @@ def test_a_gpu_that_is_too_old_is_refused():
 @pytest.mark.paper("double-sparsity", "shadowkv")
 def test_from_a_hosts_memory_they_are_right_in_the_interpreter():
     pytest.importorskip("triton", reason="needs triton: pip install triton")
-    file = Path(__file__).with_name("interpreter_offload.py")
-    done = subprocess.run(
-        (sys.executable, file),
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if done.stderr.startswith("Triton's interpreter"):
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    told = ended(begun("interpreter_offload.py"))
     assert len(told) == 7
     assert [one for one in told if one[2] != "ok"] == []
 

@@ -192,6 +192,14 @@ def test_a_folder_that_lacks_something_is_said(tiny, tmp_path):
         record(Asked(str(tmp_path), tiny / "text.txt"), 32)
 
 
+def test_a_model_that_cannot_read_the_text_is_said():
+    def read(window):
+        raise IndexError("index out of range in self")
+
+    with pytest.raises(Unusable, match="it cannot read the text: index out of range in self"):
+        recordings.heard(read, torch.zeros(1, 4), None)
+
+
 def test_a_text_shorter_than_a_block_is_said(tiny, forget):
     short = tiny / "short.txt"
     short.write_text("nine byte")
@@ -225,6 +233,8 @@ def test_a_recorded_case_asks_for_its_model(bytes_of_text, forget):
     with pytest.raises(Unusable, match=r"is of a recording\. Name its model with --model"):
         plan([], "smoke", cases=[text])
     assert plan([], "smoke", cases=[text], asked=Asked("byte_lm"))
+    with pytest.raises(Unusable, match="n is missing"):
+        plan([], "smoke", cases=[text.replace("n=", "q=")], asked=Asked("byte_lm"))
     with pytest.raises(Unusable, match="is of another recording than byte_lm-"):
         plan([], "smoke", cases=[text.replace("byte_lm-", "byte_lm-0")], asked=Asked("byte_lm"))
 

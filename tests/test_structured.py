@@ -1,16 +1,11 @@
 """Structured weights: Monarch's factors and the nearest ones, sparse plus low rank, and what they cost."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import begun, ended
 from vendors import Gpu
 
 from suite.case import case, from_id
@@ -319,19 +314,8 @@ def test_products_of_torch_are_right_on_the_hosts_memory(name):
 def said():
     """Of each kernel, by what was asked: what is wrong."""
     pytest.importorskip("triton", reason="needs triton: pip install triton")
-    done = subprocess.run(
-        (sys.executable, Path(__file__).with_name("interpreter_structured.py")),
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if done.stderr.startswith("Triton's interpreter"):
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
     found = {}
-    for line in done.stdout.splitlines():
-        name, asked, wrong = json.loads(line)
+    for name, asked, wrong in ended(begun("interpreter_structured.py")):
         found.setdefault(name, {})[asked] = wrong
     return found
 

@@ -1,12 +1,9 @@
 """Triton kernels without a GPU: right in the interpreter, compiled for what is usual, and what they cost."""
 
 import importlib
-import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from interpreter import multiplies, written_in_triton
+from interpreter import begun, ended, multiplies, written_in_triton
 
 from suite.case import case
 from suite.cuda import tuning
@@ -70,30 +67,6 @@ def {name}(a, b):
 '''
 
 
-def begun(dtypes, *plugins):
-    """A child that examines them."""
-    file = Path(__file__).with_name("interpreter.py")
-    return subprocess.Popen(
-        (sys.executable, file, dtypes, *map(str, plugins)),
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(child):
-    """What it said: kernel, trial, outcome, note."""
-    out, err = child.communicate(timeout=600)
-    if err.startswith("Triton's interpreter"):
-        pytest.skip(err)
-    assert child.returncode == 0, err
-    return [
-        SimpleNamespace(**dict(zip(("kernel", "trial", "outcome", "note"), json.loads(line), strict=True)))
-        for line in out.splitlines()
-    ]
-
-
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
     """Of every kernel, and of two plug-ins: one is right, one leaves a column out."""
@@ -102,8 +75,9 @@ def verdicts(tmp_path_factory):
     for name, upto in (("sound", "n"), ("short_of_a_column", "n - 1")):
         plugins.append(folder / f"{name}.py")
         plugins[-1].write_text(WRONG.format(name=name, upto=upto))
-    children = [begun(dtypes, *plugins) for dtypes in CHILDREN]
-    return [one for child in children for one in ended(child)]
+    children = [begun("interpreter.py", dtypes, *plugins) for dtypes in CHILDREN]
+    names = "kernel", "trial", "outcome", "note"
+    return [SimpleNamespace(**dict(zip(names, said, strict=True))) for one in children for said in ended(one)]
 
 
 @pytest.mark.paper("pixelfly", "lpvit")

@@ -1,13 +1,9 @@
 """Attention for GPUs without one: right in the interpreter, compiled as it should be, torch asked rightly."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 import warnings
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +19,7 @@ from suite.selection import from_map
 
 pytest.importorskip("triton", reason="needs triton: pip install triton")
 from compiling import SHARED, compiler, resources
+from interpreter import begun, ended
 from interpreter_attention import CONTROL, DENSE, NAMES
 
 discover_parts()
@@ -45,20 +42,8 @@ def point(op="attention", sparsity=0.5, dtype="bfloat16", h=2, g=1, n=256, d=64,
 @pytest.fixture(scope="module")
 def said():
     """Of each kernel, by what was asked: what is wrong."""
-    file = Path(__file__).with_name("interpreter_attention.py")
-    done = subprocess.run(
-        (sys.executable, file),
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if done.stderr.startswith("Triton's interpreter"):
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
     found = {name: {} for name in (*NAMES, *DENSE)}
-    for line in done.stdout.splitlines():
-        name, asked, wrong = json.loads(line)
+    for name, asked, wrong in ended(begun("interpreter_attention.py")):
         found[name][asked] = wrong
     return found
 

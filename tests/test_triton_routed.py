@@ -1,13 +1,8 @@
 """Experts, pages and neurons for GPUs without one: right in the interpreter, compiled as they should be."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +18,7 @@ from suite.registry import discover
 
 pytest.importorskip("triton", reason="needs triton: pip install triton")
 from compiling import SHARED, TARGETS, compiler, resources
+from interpreter import begun, ended
 from interpreter_routed import CONTROL, DOWN, EVERY, EXPERTS, NAMES, PAGES, STEP, UP
 
 discover_parts()
@@ -74,20 +70,8 @@ RIVALS = (
 @pytest.fixture(scope="module")
 def said():
     """Of each kernel, by what was asked: what is wrong."""
-    file = Path(__file__).with_name("interpreter_routed.py")
-    done = subprocess.run(
-        (sys.executable, file),
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if done.stderr.startswith("Triton's interpreter"):
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
     found = {name: {} for name in NAMES}
-    for line in done.stdout.splitlines():
-        name, asked, wrong = json.loads(line)
+    for name, asked, wrong in ended(begun("interpreter_routed.py")):
         found[name][asked] = wrong
     return found
 

@@ -80,7 +80,7 @@ def text(case, source):
     met = []
     hooked(case, block.second.register_forward_hook, lambda layer, given, made: met.append(at(case, made)))
     (x,) = met
-    gate = silu(block.gate(x))
+    gate, weight = silu(block.gate(x)), layer.weight.clone()  # the model keeps its own
     if case.op == "actmm":
-        return layer.weight, (gate * block.up(x)).t().contiguous()
-    return layer.weight, x.t().contiguous(), gate.t().contiguous()
+        return weight, (gate * block.up(x)).t().contiguous()
+    return weight, x.t().contiguous(), gate.t().contiguous()

@@ -18,9 +18,9 @@ from suite.check import Wrong
 from suite.layer import Layer
 from suite.op import OPS, generator
 from suite.rounding import ROUNDING
+from suite.workloads.accuracy.decoder import rotations, turned
 
 EPSILON = 1e-5
-SLOWEST = 10_000.0  # of the rotations, the longest wavelength over 2 pi
 SAMPLED = 8  # one token in so many is checked: all that is not attention goes token by token
 ROUNDINGS = 10  # that a number goes through from attention to the answer
 
@@ -44,7 +44,8 @@ def block(asked):
         drawn(wide, 2 * inner, size=1 / sqrt(wide)),
         drawn(inner, wide, size=2 / sqrt(inner)),
     )
-    exact_turns = rotations(torch.full((n,), case["t"]) if decode else torch.arange(n), d)
+    places = torch.full((n,), case["t"]) if decode else torch.arange(n)
+    exact_turns = [one[:, None] for one in rotations(places, d)]  # alike for all heads
     turns = tuple(case.cast(one).to(device) for one in exact_turns)
     given, theirs = [one.clone() for one in live], [torch.empty_like(one) for one in live]
     new = [x.new_empty(n, g, d) for _ in "kv"] if decode else []  # what the cache would be given
@@ -91,20 +92,6 @@ def finished(x, attended, norm, out, enter, leave):
     x = x + attended.flatten(1) @ out
     gate, up = (rms_norm(x, x.shape[-1:], norm, EPSILON) @ enter).chunk(2, -1)
     return x + (silu(gate) * up) @ leave
-
-
-def rotations(places, d):
-    """Cosines and sines, [n, 1, d]: pair i of a head turns by place * SLOWEST ** (-2 i / d)."""
-    speeds = SLOWEST ** (-torch.arange(0, d, 2) / d)
-    angles = torch.outer(places, speeds).repeat(1, 2)[:, None]
-    return angles.cos(), angles.sin()
-
-
-def turned(x, turns):
-    """The pairs of each head, element i and i + d / 2, turned as far as their place says."""
-    cosines, sines = turns
-    low, high = x.chunk(2, -1)
-    return x * cosines + torch.cat([-high, low], -1) * sines
 
 
 def apart(mine, exact, name):

@@ -35,8 +35,8 @@ def queue() -> int:
 class Disk:
     """A file without a name, read past the system's cache, as weights are that are streamed.
 
-    A page's keys and its values lie side by side, so that both come with one read. Each begin at a block of
-    the disk: of fewer bytes, they cost one.
+    A page's keys and its values lie side by side, so that both come with one read. Both begin at a block of
+    the disk: what has fewer bytes costs one.
     """
 
     hidden = True  # the file
@@ -59,9 +59,10 @@ class Disk:
         records = self.staging[: len(k) * 2 * self.size].view(len(k), 2, self.size)
         for half, one in enumerate((k, v)):
             records[:, half, : self.page * one.itemsize] = one.contiguous().view(torch.uint8)
-        window = memoryview(records.flatten().numpy())
-        if os.pwrite(self.file.fileno(), window, first * 2 * self.size) != len(window):
-            raise OSError("the cache was not written whole")
+        window, at = memoryview(records.flatten().numpy()), first * 2 * self.size
+        while len(window):  # a call writes no more than 2 GiB
+            written = os.pwrite(self.file.fileno(), window, at)
+            window, at = window[written:], at + written
 
     @property
     def holds(self) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr long DEPTH = 256;                 // reads that are under way at a time
+constexpr long DEPTH = 256;                // reads that are under way at a time
 constexpr std::int64_t LONGEST = 1 << 19;  // bytes of one; neighbours on the disk are read together
 
 }  // namespace
@@ -57,7 +57,7 @@ extern "C" std::int64_t read_parts(std::int64_t queue, std::int64_t file, const 
       if (more < 0 && errno != EAGAIN) wrong = -errno;
       if (more > 0) sent += more;
     }
-    if (sent == ended) break;  // something is wrong, and nothing under way that could still write
+    if (sent == ended) return wrong ? wrong : -EAGAIN;  // nothing is under way that could still write
     const long came =
         syscall(SYS_io_getevents, aio_context_t(queue), 1L, long(DEPTH), ends, static_cast<void*>(nullptr));
     for (long at = 0; at < came; ++at)

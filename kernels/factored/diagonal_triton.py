@@ -16,33 +16,18 @@ import triton.language as tl
 
 from suite.cuda.tuning import quickest
 from suite.kernels.spmm.parts_triton import unit_of
+from suite.kernels.spmm.patch_triton import LEAST, ways
 
-LEAST = 16  # of a side that tensor cores take
 TALLEST, DEEPEST = 128, 64  # rows of a tile; numbers of a step, 128 bytes of them
 
 
 @dataclass(frozen=True)
-class Way:
-    """Columns of a tile; warps of a program; steps on their way at a time."""
-
-    columns: int
-    warps: int
-    stages: int
-
-    def __str__(self):
-        return f"{self.columns}:{self.warps}:{self.stages}"
-
-
-WAYS = (Way(64, 4, 3), Way(128, 8, 3), Way(128, 4, 3), Way(32, 4, 4), Way(16, 4, 4))
-
-
-@dataclass(frozen=True)
 class Bound:
-    """One factor's product: `launch(x)` writes it. executed: FLOPs, tiles whole."""
+    """One factor's product: `launch(x)` writes it. executed: FLOPs, tiles whole. way: as a note has it."""
 
     launch: Callable
     executed: int
-    way: Way
+    way: str
 
 
 @triton.jit
@@ -87,12 +72,6 @@ def tile(size, most):
     return min(most, max(LEAST, triton.next_power_of_2(size)))
 
 
-def ways(n):
-    """Those whose tile is no wider than the answer, but not much narrower either."""
-    whole = max(LEAST, triton.next_power_of_2(n))
-    return [one for one in WAYS if min(32, whole) <= one.columns <= whole]
-
-
 def bind(values, part, x, out):
     """The product of blocks [blocks, rows, deep] with x [blocks deep, n], written to out [blocks rows, n]."""
     (blocks, rows, deep), n = values.shape, x.shape[1]
@@ -112,4 +91,4 @@ def bind(values, part, x, out):
     key = ("diagonal", x.dtype, blocks, rows, deep, part, n)
     way = quickest(key, ways(n), lambda one: launch(one, x), x)
     covered = blocks * -(-rows // tall) * tall * -(-deep // long) * long * -(-n // way.columns) * way.columns
-    return Bound(lambda x: launch(way, x), 2 * covered, way)
+    return Bound(lambda x: launch(way, x), 2 * covered, f"{way.columns}:{way.warps}:{way.stages}")

@@ -297,13 +297,13 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor, 
     products = {"enter": (2 * f, d), "leave": (d, f), "enter_back": (f, d), "leave_back": (d, 2 * f)}
 
     def executed() -> int:
-        forward = sum(chosen.executed(chose[name], *sides) for name, sides in products.items())
+        flops = sum(chosen.executed(chose[name], *sides) for name, sides in products.items())
         loads = chosen.loads()
         for name, high, broad in (("dup", 2 * f, d), ("ddown", d, f)):
             way = chose[name]
             steps = int((-(-loads // way.deep)).sum()) * way.deep
-            forward += 2 * steps * padded(high, way.rows) * padded(broad, way.columns)
-        return forward
+            flops += 2 * steps * padded(high, way.rows) * padded(broad, way.columns)
+        return flops
 
     return Prepared(
         run,

@@ -8,28 +8,16 @@ Triton does not know, would take half as long. Both kinds are summed up in the s
 Bad at: many columns, where multiplying is the cost and nothing is saved; float32, without tensor cores.
 """
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 
 from suite.cuda.tuning import quickest
 from suite.formats.patch import patched
 from suite.kernel import Prepared
+from suite.kernels.spmm.blocks_triton import LEAST, Way
 from suite.kernels.spmm.parts_triton import unit_of
 
-LEAST = 16  # columns that tensor cores take
 TALLEST, WIDEST = 128, 128  # rows; bytes of a row of a tile
-
-
-@dataclass(frozen=True)
-class Way:
-    """Columns of a tile; warps of a program; tiles on their way at a time."""
-
-    columns: int
-    warps: int
-    stages: int
-
 
 WAYS = (Way(64, 4, 3), Way(128, 8, 3), Way(128, 4, 3), Way(32, 4, 4), Way(16, 4, 4))
 

@@ -189,7 +189,7 @@ def wanted(given: argparse.Namespace) -> Asked | None:
 
 
 def with_data(ids: list[str], matrices: list[str]) -> list[str]:
-    """Case ids name their data; the files behind them are given by --matrix."""
+    """Case ids name their data; the files behind them are given by --matrix or --routes."""
     for text in matrices if ids else ():
         sources.add(text)
     return ids

@@ -316,7 +316,7 @@ def main() -> None:
     if given.drawn:
         print(f"{given.drawn} drawn comparisons, {len(CASES)} cases, {given.runs} runs a side\n")
         print_table(drawn_rows(given.drawn, given.runs))
-        print_table(power_rows(drawn_equal(given.drawn // 4, given.runs)))
+        print_table(power_rows(drawn_equal(max(1, given.drawn // 4), given.runs)))
     if given.real:
         for number in range(1, given.measure + 1):
             file = given.real / f"{number:02}.jsonl"

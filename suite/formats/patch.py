@@ -4,6 +4,7 @@ Of a halved tile each four keeps two values, and where they stand: four bits a f
 matrix has this form. Ragged edges are padded with zeros; of zeros those with a sign are kept, as in `bsr`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,6 @@ from suite.pattern import Pattern
 from suite.sparse import Sparse, from_positions
 
 FOUR, KEPT, BITS = 4, 2, 2  # numbers of a four, those it keeps, bits of a place
-PAIR = 2 * FOUR  # columns whose places are a byte
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ def stored(tiles: Tensor) -> Tensor:
     return (tiles != 0) | tiles.signbit()
 
 
-def of_kind(tiles, chosen, store) -> Tiles:
-    """Those of [down, across, height, width] that are chosen, stored that way."""
+def of_kind(tiles: Tensor, chosen: Tensor, store: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tiles:
+    """Those of [down, across, height, width] that are chosen, truths [down, across], stored that way."""
     starts = torch.zeros(len(chosen) + 1, dtype=torch.int32)
     starts[1:] = chosen.sum(1).cumsum(0)
     return Tiles(starts, chosen.nonzero()[:, 1].int(), *store(tiles[chosen]))

@@ -1,4 +1,4 @@
-"""Routing: which experts each token goes to, in what order experts get them, and how evenly.
+"""Routing: which experts each token goes to, and in what order experts get them.
 
 Routers take logits [n, experts] and give gates of the same shape: 0 where a token does not go. `top_k` and
 `dispatch` are what kernels made of torch's products route by; they give the choices alone. Whatever gates a

@@ -140,7 +140,7 @@ def of_use(w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Both without the neurons that are 0 for all tokens, on the host."""
     w, x = w.cpu(), x.cpu()
     live = x.any(1)
-    return w[:, live], x[live]
+    return (w, x) if live.all() else (w[:, live], x[live])
 
 
 def product(w: Tensor, x: Tensor) -> Tensor:

@@ -33,10 +33,15 @@ def rules(case: Case) -> list[str]:
 
 
 def around(case: Case, a: Sparse) -> Operands:
-    """Values of variance one over the inputs of their row, so that nothing swells; x standard normal."""
-    values = (a.values.double() / a.row_lengths[rows_of(a)].sqrt()).to(torch.float32)
+    """Factors scaled by their fan-in, so that nothing swells; x standard normal."""
     x = torch.randn(case["k"], case["n"], generator=generator(case, 1))
-    return with_values(a, case.cast(values)), case.cast(x)
+    return scaled_by_fan_in(case, a), case.cast(x)
+
+
+def scaled_by_fan_in(case: Case, a: Sparse) -> Sparse:
+    """The same positions; values, which are standard normal, of variance one over the inputs of their row."""
+    values = (a.values.double() / a.row_lengths[rows_of(a)].sqrt()).to(torch.float32)
+    return with_values(a, case.cast(values))
 
 
 def reference(a: Sparse, x: Tensor) -> Tensor:

@@ -14,21 +14,17 @@ from suite.case import Case
 from suite.formats.low_rank import added
 from suite.op import Op, Operands, generator, register
 from suite.ops import actmm, spmm
-from suite.ops.sparse_step import with_values
-from suite.ops.spmm import rows_of
+from suite.ops.factored import TWICE, scaled_by_fan_in
 from suite.sparse import Sparse
-
-TWICE = 2  # the error of an ordinary program that is no less right
 
 
 def around(case: Case, a: Sparse) -> Operands:
-    """Values of variance one over the inputs of their row, so that nothing swells; x standard normal."""
+    """A scaled by its fan-in, U and V by theirs, so that nothing swells; x standard normal."""
     (m, k), r, source = a.shape, case["r"], generator(case, 1)
-    values = (a.values.double() / a.row_lengths[rows_of(a)].sqrt()).to(torch.float32)
     u = torch.randn(m, r, generator=source) / r**0.5
     v = torch.randn(r, k, generator=source) / k**0.5
     x = torch.randn(k, case["n"], generator=source)
-    return with_values(a, case.cast(values)), case.cast(u), case.cast(v), case.cast(x)
+    return scaled_by_fan_in(case, a), case.cast(u), case.cast(v), case.cast(x)
 
 
 def reference(a: Sparse, u: Tensor, v: Tensor, x: Tensor) -> Tensor:
@@ -49,12 +45,6 @@ def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
     return rounding.of_sums(expected, case["k"], expected.abs().max(), case.torch_dtype) + TWICE * error
 
 
-def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
-    """x with its columns reversed, times -1/2, as in spmm."""
-    *fixed, x = operands
-    return (*fixed, (x * -0.5).flip(1)), (expected * -0.5).flip(1), allowed.flip(1)
-
-
 def least(case: Case, a: Sparse) -> int:
     """Numbers that cannot be done without: those of the three, or of their sum where those are no more."""
     m, k = case["m"], case["k"]
@@ -70,7 +60,7 @@ SPARSE_LOW_RANK = register(
         around=around,
         reference=reference,
         allowed=allowed,
-        twin=twin,
+        twin=spmm.twin,
         sized=lambda a, u, v, x: (*a.shape, u.shape[1], x.shape[1]),
         nominal=spmm.SPMM.nominal,
         useful=lambda case, operands: 2 * least(case, operands[0]) * case["n"],

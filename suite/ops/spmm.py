@@ -44,8 +44,8 @@ def rows_of(a: Sparse) -> Tensor:
 
 def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
     """B with its columns reversed, times -1/2: exact in every dtype, and no column of the answer stays."""
-    a, b = operands
-    return (a, (b * -0.5).flip(1)), (expected * -0.5).flip(1), allowed.flip(1)
+    *fixed, b = operands
+    return (*fixed, (b * -0.5).flip(1)), (expected * -0.5).flip(1), allowed.flip(1)
 
 
 def touched_rows(a: Sparse) -> int:

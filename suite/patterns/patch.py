@@ -8,7 +8,7 @@ import numpy as np
 from suite.pattern import Pattern, Positions, pattern
 from suite.patterns.block import Block, size_faults
 from suite.patterns.n_of_m import NofM
-from suite.patterns.positions import distinct, from_flat
+from suite.patterns.positions import distinct, from_flat, to_flat
 
 HALVED = NofM(2, 4)
 
@@ -45,8 +45,5 @@ class Patch(Pattern):
         return total
 
     def positions(self, m: int, k: int, seed: int) -> Positions:
-        starts, columns = self.dense().positions(m, k, seed)
-        dense = np.repeat(np.arange(m) * k, np.diff(starts)) + columns
-        starts, columns = HALVED.positions(m, k, seed)
-        halved = np.repeat(np.arange(m) * k, np.diff(starts)) + columns
-        return from_flat(distinct(np.concatenate((dense, halved))), m, k)
+        both = [to_flat(*one.positions(m, k, seed), k) for one in (self.dense(), HALVED)]
+        return from_flat(distinct(np.concatenate(both)), m, k)

@@ -100,6 +100,11 @@ def from_flat(flat: np.ndarray, m: int, k: int) -> Positions:
     return starts, (flat - np.repeat(ends[:-1], np.diff(starts))).astype(np.int32)
 
 
+def to_flat(starts: np.ndarray, columns: np.ndarray, k: int) -> np.ndarray:
+    """Positions of compressed rows of k columns numbered row by row: what `from_flat` takes back."""
+    return np.repeat(np.arange(len(starts) - 1, dtype=np.int64) * k, np.diff(starts)) + columns
+
+
 def from_equal_rows(columns: np.ndarray) -> Positions:
     """Compressed rows of a table of columns: every row has as many."""
     m, width = columns.shape

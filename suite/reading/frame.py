@@ -4,7 +4,7 @@ Which kernel is the best of a case is chosen on the odd samples of every visit; 
 in the table comes from the even ones. Ratios are paired by visit. Failed kernels stay, with their reason.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,17 @@ def best_of(group: Sequence[Row]) -> dict[bool, Row | None]:
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:
-    """The best by the odd samples, of those timed in the most visits: a visit missed may be the slow one."""
-    most = max((len(row.timed) for row in rows), default=0)
-    able = [(row.chosen_by.middle, row) for row in rows if row.chosen_by and len(row.timed) == most]
+    """The best by the odd samples, of those that have all visits of their files: one missed may be slow.
+
+    A kernel that has changed since is not in older files, and none the worse for it.
+    """
+    counts = [(row, Counter(file for file, _ in row.timed)) for row in rows]
+    most: Counter[int] = Counter()
+    for _, count in counts:
+        most |= count
+    able = [
+        (row.chosen_by.middle, row)
+        for row, count in counts
+        if row.chosen_by and all(count[file] == most[file] for file in {file for file, _ in row.lines})
+    ]
     return min(able, key=lambda pair: pair[0])[1] if able else None

@@ -17,7 +17,6 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.artist import getp, setp
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -68,7 +67,7 @@ def data(figure: Figure) -> pd.DataFrame:
     """What a figure draws: series, where along the axis, the value, its interval, and what the page says."""
     rows = [row for axes in figure.axes for line in axes.lines for row in drawn(axes, line)]
     across, up = figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
-    return pd.DataFrame(rows, columns=["series", across, up, "low", "high", POINT]).round(9)
+    return pd.DataFrame(rows, columns=["series", across, up, "low", "high", POINT])
 
 
 def drawn(axes: Axes, line: Line2D) -> Iterator[tuple[str, float, float, float, float, str]]:
@@ -81,7 +80,7 @@ def drawn(axes: Axes, line: Line2D) -> Iterator[tuple[str, float, float, float, 
     if line.get_transform() != axes.transData:
         across, up = [nan], up[:1]
     elif axes.get_xlabel() == SPARSITY:
-        across = [1 - density for density in across]
+        across = [round(1 - density, 9) for density in across]
     low, high = BANDS.get(line, ([nan] * len(up),) * 2)
     points = HOVER.get(line, [""] * len(up))
     for where, value, least, most, point in zip(across, up, low, high, points, strict=True):
@@ -109,6 +108,8 @@ def blacken(figure: Figure) -> None:
 
 def pdf(figure: Figure, file: Path, scale: float) -> None:
     """One page. Its contents are scaled as a whole, which `savefig` does not do."""
+    from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf  # its fonts take a while to import
+
     width, height = figure.get_size_inches()
     figure.dpi = 72  # a PDF's points
     page = PdfFile(file, {"CreationDate": None})

@@ -202,11 +202,8 @@ def families(study: Study) -> dict[str, list[Curve]]:
 def small(curve: Curve) -> list[Run]:
     """Of smaller dense models, trained from the beginning."""
     first = curve.first
-    return (
-        of_curve(curve)
-        if first.execution == DENSE and first.transform and first.training == "weights"
-        else []
-    )
+    dense = first.execution == DENSE and first.transform and first.training == "weights"
+    return of_curve(curve) if dense else []
 
 
 def of_curve(curve: Curve) -> list[Run]:

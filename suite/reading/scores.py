@@ -22,6 +22,7 @@ from typing import NamedTuple
 from scipy.special import stdtrit
 
 from suite.reading.about import family_of
+from suite.reading.crossover import LEAST_DENSITY
 from suite.reading.statistics import LEVEL
 from suite.reading.tolerated import Tolerated, tolerated
 from suite.reading.units import percent
@@ -30,7 +31,6 @@ from suite.record import Recorded, Score
 SAME = 0.005  # of the dense value: what differs by more was another dense model
 ENOUGH = 0.01  # of the dense value: the loss at which sparsities are compared
 DENSE = "dense"
-LEAST_DENSITY = 1e-9
 
 
 class Mean(NamedTuple):

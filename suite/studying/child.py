@@ -107,7 +107,7 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
     discover_parts()
     discover([Path(plugin) for plugin in job.plugins], folders=("workloads",))
     if job.brought:
-        from suite.studying.brought import bring
+        from suite.studying.checkpoints import bring
 
         bring(job.brought)
     if job.data:

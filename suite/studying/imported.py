@@ -89,10 +89,15 @@ def read(file: Path) -> Iterator[tuple[int, Row]]:
             table = csv.DictReader(opened)
             held_to(file, table.fieldnames or [])
             for row in table:
-                yield table.line_num, row
+                yield table.line_num, {name: stripped(cell) for name, cell in row.items()}
     except (OSError, UnicodeDecodeError, csv.Error) as wrong:
         why = wrong.strerror if isinstance(wrong, OSError) else harmless.told(wrong)
         raise Unusable(f"{file}: not a table of comma-separated values in UTF-8: {why}.") from None
+
+
+def stripped(cell: Any) -> Any:
+    """A cell without the spaces around it. One too many is a list, one too few None: `made` says so."""
+    return cell.strip() if isinstance(cell, str) else cell
 
 
 def held_to(file: Path, names: Any) -> None:
@@ -109,7 +114,7 @@ def made(about: Mapping[str, Any], row: Row, dense: Mapping[str | None, str | No
     """The line of a row. Raises what is wrong with it."""
     if None in row or None in row.values():
         raise ValueError(f"it has more or fewer cells than the {len(COLUMNS.keys() & row.keys())} columns")
-    given: dict[str, Any] = {name: text.strip() for name, text in row.items() if text.strip()}
+    given: dict[str, Any] = {name: text for name, text in row.items() if text}
     if lacking := [name for name, needed in COLUMNS.items() if needed and name not in given]:
         raise ValueError(f"{', '.join(lacking)} is empty")
     whole = given["method"] == DENSE.name

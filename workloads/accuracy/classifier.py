@@ -21,9 +21,9 @@ class Classifier(Problem):
 
     def __init__(self, data, learned, judged, seed):
         self.data, self.learned, self.judged = data, learned, judged
-        self.noise = torch.Generator().manual_seed(seed)
+        source = torch.Generator().manual_seed(seed)
         x, _ = judged
-        self.noisy = x + NOISE * torch.randn(x.shape, generator=self.noise)
+        self.noisy = x + NOISE * torch.randn(x.shape, generator=source)
         self._answers = None, None  # of the dense model, which every method is held against
 
     def batches(self, generator):

@@ -56,16 +56,17 @@ class Decoder(nn.Module):
 
     def forward(self, tokens):
         x = self.embed(tokens)
-        turns = rotations(tokens.shape[1], self.blocks[0].q.out_features // self.blocks[0].heads)
+        size = self.blocks[0].q.out_features // self.blocks[0].heads
+        turns = rotations(torch.arange(tokens.shape[1]), size)
         for block in self.blocks:
             x = block(x, turns)
         return self.head(self.norm(x))
 
 
-def rotations(length, dim):
-    """Cosines and sines, [length, dim]: pair i of a head turns by place * SLOWEST ** (-2 i / dim)."""
+def rotations(places, dim):
+    """Cosines and sines, [places, dim]: pair i of a head turns by place * SLOWEST ** (-2 i / dim)."""
     speeds = SLOWEST ** (-torch.arange(0, dim, 2) / dim)
-    angles = torch.outer(torch.arange(length), speeds).repeat(1, 2)
+    angles = torch.outer(places, speeds).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 

@@ -26,10 +26,15 @@ def heavy(k, q, count):
     return (queries * keys).topk(count, -1).indices.sort(-1).values
 
 
-def calibrated(case, count):
-    """On texts of the same kind that nobody asks about."""
+def others(case):
+    """K, V and q of texts of the same kind that nobody asks about: what a calibration sees."""
     sample = case.with_sizes(n=TEXTS, t=min(SAMPLE, case["t"]), b=1)
-    k, _, q = drawn(replace(sample, seed=case.seed + 1))
+    return drawn(replace(sample, seed=case.seed + 1))
+
+
+def calibrated(case, count):
+    """The heavy channels of other texts."""
+    k, _, q = others(case)
     return heavy(k, q, count)
 
 

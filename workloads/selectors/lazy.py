@@ -4,7 +4,7 @@ Bad at: neurons of unlike weights, which magnitude says nothing of.
 """
 
 from suite.activations import best, budget
-from suite.selector import Keeping, selector
+from suite.selector import selector
 
 
 @selector(ops=("actmm", "actmm_up"), ids=("lazy-neuron",))
@@ -14,4 +14,4 @@ def lazy(case, w):
     Li et al., "The Lazy Neuron Phenomenon: On Emergence of Activation Sparsity in Transformers", ICLR 2023.
     """
     keep = budget(case)
-    return Keeping(lambda *live: best(live[-1], live[-1].abs(), keep), ())
+    return lambda *live: best(live[-1], live[-1].abs(), keep)

@@ -10,25 +10,29 @@ from suite.activations import best, budget, without
 from suite.ops.actmm import norms
 from suite.selector import Keeping, selector
 
-ROUNDS = 2  # of exchanges; each works out the dense product twice
-FIRST = 64  # of the first round: one neuron in so many
+ROUNDS = 2  # of exchanges; each works out a product as large as the dense one twice
+FIRST = 64  # exchanged in the first round: one neuron in so many
 
 
 @selector(ops=("actmm", "actmm_up"), control="knowledge")
 def oracle_neurons(case, w):
     """The neurons whose loss the answer would show most, as near as exchanges come to it."""
-    keep, weights, product = budget(case), norms(case, w)[:, None], 2 * w.numel() * case["n"]
-    back, most = w.t().contiguous(), min(keep, len(weights) - keep) // FIRST
+    keep, product = budget(case), 2 * w.numel() * case["n"]
 
     def select_up(x, g):
         return best(g, (g * (w @ x.contiguous())).abs(), keep, flops=product)
 
+    if case.op == "actmm_up":
+        return Keeping(select_up, (w,))
+    back, weights = w.t().contiguous(), norms(case, w)[:, None]
+    most = min(keep, len(weights) - keep) // FIRST
+
     def select(x):
         first = best(x, x.abs() * weights, keep).values != 0
         kept = exchanged(w, back, x, first, weights.square(), most)
-        return without(x, ~kept, flops=2 * ROUNDS * product)
+        return without(x, ~kept, flops=(1 + 2 * ROUNDS) * product)
 
-    return Keeping(select if case.op == "actmm" else select_up, (w, back, weights))
+    return Keeping(select, (w, back, weights))
 
 
 def exchanged(w, back, x, kept, squares, most):

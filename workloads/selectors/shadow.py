@@ -3,8 +3,8 @@
 What stays near is a quarter of the keys and a landmark a page; values may be far away. A step scores the
 landmarks for each group of heads, rebuilds the keys of the best pages and fetches their values: a compact
 cache of its own, which the kernel then reads whole. Where the cache lies far, values are the kernel's to
-fetch. Bad at: keys of full rank, which it only approximates,
-and a cache that is near anyhow: rebuilding and copying is then more than was saved.
+fetch. Bad at: keys of full rank, which it only approximates, and a cache that is near anyhow: rebuilding and
+copying is then more than was saved.
 """
 
 import torch
@@ -54,4 +54,4 @@ def shadow(case, k, v, rank=None):
             near=near,
         )
 
-    return Keeping(select, (low, basis, landmarks, own, *(() if far else (v,))))
+    return Keeping(select, (low, basis, landmarks, first, own, within, *(() if far else (v,))))

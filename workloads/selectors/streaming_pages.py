@@ -9,16 +9,14 @@ Serving with Unified Sparse Attention", MLSys 2025.
 Bad at: heads that all look far; a single group of keys, which cannot be halved.
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from math import gcd
 
 import torch
 
-from suite.ops.decode import drawn
 from suite.selection import from_map, pages_kept
 from suite.selector import Keeping, selector
-from suite.workloads.selectors.double_sparsity import SAMPLE, TEXTS
+from suite.workloads.selectors.double_sparsity import others
 from suite.workloads.selectors.pages import bounded, bounds
 
 SINKS, LOCAL = 16, 64  # tokens that a streaming head sees, in whole pages
@@ -30,7 +28,7 @@ def streaming_pages(case, k, v):
     """Half of the heads see what is near, at one cost for all contexts; half, the pages of highest bounds."""
     n, h, g, t, d, b = (case[size] for size in "nhgtdb")
     pages, small, heads = t // b, gcd(PAGE, b), h // g
-    streaming = streams(case.with_sizes(n=TEXTS, t=min(SAMPLE, t), b=1))
+    streaming = streams(case)
     quota, looking = quotas(streaming, case), (~streaming).nonzero()[:, 0]
     most = int(quota[looking].max())
     within = (torch.arange(most) < quota[looking, None]).expand(n, -1, -1).to(k.device)
@@ -60,7 +58,7 @@ def nearest(pages, b):
 @lru_cache(maxsize=8)
 def streams(case):
     """Which groups stream: those with the most of their weight near by, on other texts. Truths [g]."""
-    k, _, q = drawn(replace(case, seed=case.seed + 1))
+    k, _, q = others(case)
     n, g, t, d = k.shape
     scores = q.view(n, g, -1, d).float() @ k.float().mT / d**0.5
     near = nearest(t, 1) >= t - LOCAL

@@ -31,9 +31,13 @@ WARM, COLD = 2.0, 0.2  # temperatures, first and last
 )
 def maskllm(sparsifier):
     """Learn which N of M weights to keep; the weights stay as they are."""
-    weights = {name: layer.weight.clone() for name, layer in sparsifier.layers.items()}
     sparsifier.patterns, masks = sparsifier.chosen(sparsifier.pattern)
-    choices = {name: Choice(sparsifier.pattern, mask) for name, mask in masks.items()}
+    learned(sparsifier, {name: Choice(sparsifier.pattern, mask) for name, mask in masks.items()})
+
+
+def learned(sparsifier, choices):
+    """Let the loss move the logits of each layer's choice, and take the likeliest masks."""
+    weights = {name: layer.weight.clone() for name, layer in sparsifier.layers.items()}
     logits = [one.logits for one in choices.values()]
     for done in sparsifier.schedule(1.0, logits, RATE):
         heat = WARM * (COLD / WARM) ** done

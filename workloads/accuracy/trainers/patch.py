@@ -11,10 +11,9 @@ import torch
 from suite.method import trainer
 from suite.patterns.patch import HALVED, Patch
 from suite.studying.masks import best, blocks, spread
+from suite.workloads.accuracy.trainers.maskllm import learned
 
 PRIOR = 1.0  # logit of a tile that the criterion would leave dense, and less of one that it would not
-RATE = 0.1
-WARM, COLD = 2.0, 0.2  # temperatures, first and last
 
 
 @trainer(
@@ -26,21 +25,10 @@ WARM, COLD = 2.0, 0.2  # temperatures, first and last
 )
 def patch(sparsifier):
     """Learn which tiles are dense and which are 2:4; the weights stay as they are."""
-    weights = {name: layer.weight.clone() for name, layer in sparsifier.layers.items()}
     _, halved = sparsifier.chosen(HALVED)
     sparsifier.patterns, masks = sparsifier.chosen(sparsifier.pattern)
-    choices = {name: Choice(sparsifier.pattern, mask, halved[name]) for name, mask in masks.items()}
-    logits = [one.logits for one in choices.values()]
-    for done in sparsifier.schedule(1.0, logits, RATE):
-        heat = WARM * (COLD / WARM) ** done
-        drawn = {name: one.drawn(heat, sparsifier.generator) for name, one in choices.items()}
-        found = sparsifier.gradients_at({name: weights[name] * soft.detach() for name, soft in drawn.items()})
-        for one in logits:
-            one.grad = None
-        for name, soft in drawn.items():
-            soft.backward(found[name] * weights[name])
-        sparsifier.advance()
-    sparsifier.use({name: one.likeliest() for name, one in choices.items()})
+    pattern = sparsifier.pattern
+    learned(sparsifier, {name: Choice(pattern, mask, halved[name]) for name, mask in masks.items()})
 
 
 class Choice:

@@ -1,4 +1,4 @@
-"""Brought: a model out of the user's folder as a task, and checkpoints that were pruned elsewhere as methods.
+"""Checkpoints: a model out of the user's folder as a task, and those that were pruned elsewhere as methods.
 
 The same in a study's process and in its children: each calls `bring`, and finds tasks and methods by name.
 """
