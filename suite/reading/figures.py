@@ -28,7 +28,7 @@ HOVER: WeakKeyDictionary[Line2D, list[str]] = WeakKeyDictionary()  # what a page
 BANDS: WeakKeyDictionary[Line2D, tuple[Any, Any]] = WeakKeyDictionary()  # low and high at a line's markers
 SPARSITY = "sparsity"  # what an axis is called that draws density
 WIDTH, HEIGHT, LEGEND_ROW = 4.5, 2.8, 0.2  # inches: a phone's width at which the letters keep their size
-LEFT, RIGHT, BELOW, ABOVE = 0.75, 0.12, 0.5, 0.1  # inches around the axes, for their labels
+LEFT, RIGHT, BELOW, ABOVE = 0.83, 0.12, 0.5, 0.1  # inches around the axes, for their labels
 
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
