@@ -32,7 +32,7 @@ race: setup
 	$(run) race $(RACE) --budget $(BUDGET)
 
 trial: setup
-	$(tool) suite.comparing.trial --real build/trial
+	$(tool) suite.comparing.trial --real build/trial --keep build/gates.csv
 
 report: setup
 	$(run) report --out "$(SITE)"

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from suite import __version__, provenance, recordings, registry, sources
+from suite import __version__, provenance, recordings, sources
 from suite.case import from_id
 from suite.child import Work, WorkJob
 from suite.device import Device
@@ -20,11 +20,11 @@ from suite.isolate import Ending, Offspring
 from suite.journal import OUT, Journal
 from suite.kernel import KERNELS
 from suite.plan import Item
-from suite.record import SCHEMA, Any_Line, Result, Run, header, read
+from suite.record import Any_Line, Result, Run, header, read
 from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.selector import entries
-from suite.stated import describe
+from suite.stated import describe, heading
 from suite.winners import winners
 from suite.workload import WORKLOADS
 
@@ -140,18 +140,11 @@ class Running:
     def header(self) -> Run:
         """The first line of the file."""
         names = dict.fromkeys(item.workload for item in self.items)
-        about = {"kind": self.device.kind, "name": self.device.name, **self.device.fingerprint()}
-        return Run(
-            schema=SCHEMA,
-            version=__version__,
-            commit=provenance.commit(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        return heading(
+            self.device,
             workloads={name: WORKLOADS[name].version for name in names},
             planned=sum(len(item.kernels) for item in self.items),
             elsewhere=Counter(one.on for one in KERNELS.values() if one.on != self.device.kind),
-            devices={self.device.key: about},
-            libraries=provenance.libraries(),
-            plugins=list(registry.PLUGINS),
             options=self.options.stated(self.device),
         )
 

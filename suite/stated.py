@@ -1,14 +1,29 @@
-"""Stated: what a line says whatever became of the kernel, and what all lines of a case say alike."""
+"""Stated: a file's first line, what any line of a kernel says, and what all lines of a case say alike."""
 
 from datetime import UTC, datetime
 from typing import Any
 
+from suite import __version__, provenance, registry
 from suite.case import Case
 from suite.device import Device
 from suite.kernel import Kernel
 from suite.op import OPS, Op
-from suite.record import four_digits
+from suite.record import SCHEMA, Run, four_digits
 from suite.sparse import Sparse, structure
+
+
+def heading(device: Device, **about: Any) -> Run:
+    """The first line of a file that this process makes. about: what it holds, and how that was asked for."""
+    return Run(
+        schema=SCHEMA,
+        version=__version__,
+        commit=provenance.commit(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        devices={device.key: {"kind": device.kind, "name": device.name, **device.fingerprint()}},
+        libraries=provenance.libraries(),
+        plugins=list(registry.PLUGINS),
+        **about,
+    )
 
 
 def describe(

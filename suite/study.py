@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import monotonic
@@ -17,12 +16,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from suite import __version__, provenance, registry
 from suite.apart import Child
 from suite.device import Device
 from suite.method import DENSE, Method, methods, named
-from suite.record import SCHEMA, Any_Line, Outcome, Run, Score, Writer
+from suite.record import Any_Line, Outcome, Run, Score, Writer
 from suite.registry import Unusable, pick
+from suite.stated import heading
 from suite.studying.checkpoints import bring, counted
 from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
 from suite.studying.experiment import described, lost
@@ -174,17 +173,10 @@ class Studying:
     def header(self) -> Run:
         """The first line of the file."""
         tasks = [TASKS[name] for name in dict.fromkeys(one.task for one in self.lots)]
-        about = {"kind": self.device.kind, "name": self.device.name, **self.device.fingerprint()}
-        return Run(
-            schema=SCHEMA,
-            version=__version__,
-            commit=provenance.commit(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        return heading(
+            self.device,
             workloads={task.name: task.version for task in tasks},
             planned=self.total,
-            devices={self.device.key: about},
-            libraries=provenance.libraries(),
-            plugins=list(registry.PLUGINS),
             options=self.options.stated(self.device),
         )
 

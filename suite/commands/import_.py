@@ -27,15 +27,15 @@ taken: each is named by its line.
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-from suite import __version__, devices, provenance
+from suite import devices
 from suite.commands.run import RESULTS
 from suite.op import discover_parts
-from suite.record import SCHEMA, Run, Writer
+from suite.record import Writer
 from suite.registry import Unusable
 from suite.run import IMPORTED, default_file
+from suite.stated import heading
 from suite.studying.imported import imported
 
 
@@ -63,14 +63,9 @@ def go(given: argparse.Namespace) -> int:
     file = given.out or default_file(RESULTS, device, IMPORTED)
     if file.exists():
         raise Unusable(f"--out {file} exists. Name another file.")
-    header = Run(
-        schema=SCHEMA,
-        version=__version__,
-        commit=provenance.commit(),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    header = heading(
+        device,
         planned=len(lines),
-        devices={device.key: {"kind": device.kind, "name": device.name, **device.fingerprint()}},
-        libraries=provenance.libraries(),
         options={"study": [given.task], "imported": given.file.name, "protocol": given.protocol},
     )
     with Writer(file) as writer:

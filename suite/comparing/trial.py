@@ -8,6 +8,7 @@ on them.
 """
 
 import argparse
+import csv
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -296,12 +297,24 @@ def by_visit(pair: Pair) -> dict[tuple[str, str], list[float]]:
     return made
 
 
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    for at, row in enumerate(rows):
+def print_table(rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    """Print a table, the first row of which is its head; and that table."""
+    shown = list(rows)
+    for at, row in enumerate(shown):
         print(f"| {' | '.join(row)} |")
         if not at:
             print(f"| {' | '.join(['---'] * len(row))} |")
     print()
+    return shown
+
+
+def keep(file: Path, *tables: Sequence[Sequence[str]]) -> None:
+    """Tables of the same gates side by side, for the page that says how numbers are made."""
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened, lineterminator="\n").writerows(
+            [first[0], *(cell for row in (first, *others) for cell in row[1:])]
+            for first, *others in zip(*tables, strict=True)
+        )
 
 
 def main() -> None:
@@ -311,11 +324,13 @@ def main() -> None:
     parser.add_argument("--measure", type=int, default=20, metavar="N", help="until there are so many in DIR")
     parser.add_argument("--runs", type=int, default=10, metavar="R", help="a side of a drawn one")
     parser.add_argument("--real-runs", type=int, default=6, metavar="R", help="a side of a measured one")
+    parser.add_argument("--keep", type=Path, metavar="FILE.csv", help="where rates of all gates are kept")
     given = parser.parse_args()
+    kept = []
     load([str(PLANTED)])
     if given.drawn:
         print(f"{given.drawn} drawn comparisons, {len(CASES)} cases, {given.runs} runs a side\n")
-        print_table(drawn_rows(given.drawn, given.runs))
+        kept.append(print_table(drawn_rows(given.drawn, given.runs)))
         print_table(power_rows(drawn_equal(max(1, given.drawn // 4), given.runs)))
     if given.real:
         for number in range(1, given.measure + 1):
@@ -326,8 +341,10 @@ def main() -> None:
         print(
             f"{len(files)} measured comparisons, {len(CASES)} cases; processes differ by {scatters(files)}\n"
         )
-        print_table(real_rows(files))
+        kept.append(print_table(real_rows(files)))
         print_table(power_rows({"": [pairs(file)[0] for file in files]}))
+    if given.keep:
+        keep(given.keep, *kept)
 
 
 if __name__ == "__main__":
