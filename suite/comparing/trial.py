@@ -18,7 +18,8 @@ from statistics import fmean, median
 
 import numpy as np
 from msgspec import structs
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.special import betaincinv
+from scipy.stats import mannwhitneyu
 
 from suite import devices
 from suite.commands import load
@@ -166,25 +167,46 @@ def pairs(file: Path) -> tuple[Pair, Pair]:
 # Told
 
 
-def cried(gate: Gate, some: Iterable[Pair]) -> tuple[int, int]:
-    """How often equal code is said to have changed, and of how many times."""
-    said = [
-        changed for pair in some for at, changed in gate(pair).items() if at[1] != PLAIN or not pair.slower
-    ]
-    return sum(said), len(said)
+Count = tuple[int, int]  # of a comparison: how often something was said, and of how many times
 
 
-def caught(gate: Gate, some: Iterable[Pair]) -> tuple[int, int]:
+def cried(gate: Gate, some: Iterable[Pair]) -> list[Count]:
+    """How often equal code is said to have changed."""
+    return [told(gate, pair, lambda kernel, pair=pair: kernel != PLAIN or not pair.slower) for pair in some]
+
+
+def caught(gate: Gate, some: Iterable[Pair]) -> list[Count]:
     """How often the slowed kernel is said to have changed."""
-    said = [changed for pair in some for at, changed in gate(pair).items() if at[1] == PLAIN and pair.slower]
+    return [told(gate, pair, lambda kernel, pair=pair: kernel == PLAIN and pair.slower > 0) for pair in some]
+
+
+def told(gate: Gate, pair: Pair, which: Callable[[str], bool]) -> Count:
+    said = [changed for (_, kernel), changed in gate(pair).items() if which(kernel)]
     return sum(said), len(said)
 
 
-def share(found: tuple[int, int]) -> str:
-    """A share with its 95 % interval (Clopper and Pearson)."""
-    some, of = found
-    ends = binomtest(some, of).proportion_ci()
-    return f"{100 * some / of:.1f} % ({100 * ends.low:.1f}-{100 * ends.high:.1f})"
+def share(found: Sequence[Count]) -> str:
+    """A share with its 95 % interval."""
+    middle, low, high = (f"{100 * one:.1f}" for one in rate(found))
+    return f"{middle} % ({low}-{high})"
+
+
+def rate(found: Sequence[Count]) -> tuple[float, float, float]:
+    """A share and the ends of its 95 % interval.
+
+    Cases of one comparison come from the same processes, so they are worth fewer than they are: as many as
+    would scatter like the comparisons do (Korn and Graubard, Survey Methodology 1998), by the interval of
+    Clopper and Pearson. Where all cases agree there is no scatter to tell, and each counts.
+    """
+    some, of = (sum(column) for column in zip(*found, strict=True))
+    middle, comparisons, worth = some / of, len(found), float(of)
+    if 0 < some < of and comparisons > 1:
+        apart = sum((one - middle * cases) ** 2 for one, cases in found) * comparisons / (comparisons - 1)
+        worth = min(worth, middle * (1 - middle) * of**2 / apart) if apart else worth
+    hits = middle * worth
+    low = float(betaincinv(hits, worth - hits + 1, 0.025)) if some else 0.0
+    high = float(betaincinv(hits + 1, worth - hits, 0.975)) if some < of else 1.0
+    return middle, low, high
 
 
 def drawn_rows(count: int, runs: int) -> Iterator[tuple[str, ...]]:
@@ -216,8 +238,11 @@ def real_rows(files: Sequence[Path]) -> Iterator[tuple[str, ...]]:
     both = [pairs(file) for file in files]
     yield "gate", "equal code: false", "30 % slower code: caught"
     for name, gate in GATES.items():
-        alarms = cried(gate, (equal for equal, _ in both)), cried(gate, (slow for _, slow in both))
-        yield name, share(alarms[0]), share(caught(gate, (slow for _, slow in both)))
+        yield (
+            name,
+            share(cried(gate, (equal for equal, _ in both))),
+            share(caught(gate, (slow for _, slow in both))),
+        )
 
 
 def power_rows(equal: Mapping[str, Iterable[Pair]]) -> Iterator[tuple[str, ...]]:
@@ -225,16 +250,16 @@ def power_rows(equal: Mapping[str, Iterable[Pair]]) -> Iterator[tuple[str, ...]]
 
     In the last row that is another change for each case: the one that its comparison says it would see.
     """
-    sides = [[sight for pair in some for sight in sights(pair)] for some in equal.values()]
+    sides = [[list(sights(pair)) for pair in some] for some in equal.values()]
     yield "times of the head", *(f"{name}{what}" for name in equal for what in ("power printed", "seen"))
     for slower in CHANGES:
-        told = [fmean(one.power(slower) for one in side) for side in sides]
-        yield f"x {1 + slower:g}", *beside(told, [met(side, slower) for side in sides])
+        printed = [fmean(one.power(slower) for pair in side for one in pair) for side in sides]
+        yield f"x {1 + slower:g}", *beside(printed, [met(side, slower) for side in sides])
     yield "what could have been seen", *beside([OFTEN] * len(sides), [met(side) for side in sides])
 
 
-def beside(told: Sequence[float], found: Sequence[tuple[int, int]]) -> Iterator[str]:
-    for one, other in zip(told, found, strict=True):
+def beside(printed: Sequence[float], found: Sequence[Sequence[Count]]) -> Iterator[str]:
+    for one, other in zip(printed, found, strict=True):
         yield f"{100 * one:.1f} %"
         yield share(other)
 
@@ -273,9 +298,12 @@ def sights(pair: Pair) -> Iterator[Sight]:
             yield Sight(pair, one, level)
 
 
-def met(some: Sequence[Sight], slower: float | None = None) -> tuple[int, int]:
-    """How often a change is seen; by default the one that each says it would see."""
-    return sum(one.sees((one.change.seen or 0.0) if slower is None else slower) for one in some), len(some)
+def met(some: Iterable[Sequence[Sight]], slower: float | None = None) -> list[Count]:
+    """How often a change is seen in each comparison; by default the one that each case says it would see."""
+    return [
+        (sum(one.sees((one.change.seen or 0.0) if slower is None else slower) for one in pair), len(pair))
+        for pair in some
+    ]
 
 
 def scatters(files: Sequence[Path]) -> str:
