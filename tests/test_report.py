@@ -235,6 +235,15 @@ def test_figures_are_text_in_the_pages_colours_and_always_the_same(draw, tmp_pat
     assert "nothing to show" in svg(draw(made.iloc[:0]), "b", "")
 
 
+def test_a_band_of_visits_that_differ_wildly_does_not_flatten_the_lines(tmp_path: Path) -> None:
+    made = frame.read(write(tmp_path / "run.jsonl", *grid()))
+    wild = made.assign(speed_up_low=made["speed_up"] / 1e6, speed_up_high=made["speed_up"] * 1e6)
+    (axes,) = figures.speed_up(wild).axes
+    values = [one for line in axes.lines for one in line.get_ydata()]
+    low, high = axes.get_ylim()
+    assert min(values) / 4 < low < min(values) and max(values) < high < max(values) * 4
+
+
 def test_energy_and_the_roofline_are_drawn_where_they_are_measured(tmp_path: Path) -> None:
     made = frame.read(write(tmp_path / "run.jsonl", *grid())).assign(joules=2.0, joules_saved=1.0)
     spent = figures.energy(made).axes[0]

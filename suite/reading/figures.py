@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +29,7 @@ HOVER: WeakKeyDictionary[Line2D, list[str]] = WeakKeyDictionary()  # what a page
 BANDS: WeakKeyDictionary[Line2D, tuple[Any, Any]] = WeakKeyDictionary()  # low and high at a line's markers
 SPARSITY = "sparsity"  # what an axis is called that draws density
 WIDTH, HEIGHT, LEGEND_ROW = 4.5, 2.8, 0.2  # inches: a phone's width at which the letters keep their size
+BEYOND = 2.0  # how far a band may stretch a logarithmic axis beyond its lines
 LEFT, RIGHT, BELOW, ABOVE = 0.83, 0.12, 0.5, 0.1  # inches around the axes, for their labels
 
 STYLE: dict[Any, Any] = {
@@ -180,12 +182,19 @@ def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
         return figure
 
 
-def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
-    """What selectors keep, a column of suite.reading.selected, against their speed-up, choosing included.
+ACROSS: dict[str, tuple[str, Callable[[float], str]]] = {  # what selectors are drawn against
+    "speed_up": ("speed-up over best dense", lambda ratio: f"{ratio:.2g}×"),
+    "work": ("FLOPs, of attention in full", lambda share: f"{100 * share:.3g} %"),
+}
+
+
+def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str = "speed_up") -> Figure:
+    """What selectors keep, a column of suite.reading.selected, against a column of ACROSS, choosing included.
 
     lead: those to be followed, each with the number of its colour; controls are dashed, the others faint.
     """
-    able: Rows = frame[frame["speed_up"].notna() & frame[column].notna()]
+    able: Rows = frame[frame[across].notna() & frame[column].notna()]
+    says, value = ACROSS[across]
     with mpl.rc_context(STYLE):
         figure, axes = blank()
         axes.set_xscale("log", base=2)
@@ -199,15 +208,15 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int]) -> Figure:
                 look = {"color": INK, "linestyle": "--", "marker": "x", "label": str(name)}
             elif at is not None:
                 look = {"color": SERIES[at % len(SERIES)], "marker": MARKERS[at], "label": str(name)}
-            (line,) = axes.plot(ordered["speed_up"], ordered[column], **look)
-            told = zip(ordered["sparsity"], ordered["speed_up"], ordered[column], strict=True)
+            (line,) = axes.plot(ordered[across], ordered[column], **look)
+            told = zip(ordered["sparsity"], ordered[across], ordered[column], strict=True)
             HOVER[line] = [
-                f"{name}, {percent(one)} %: {gain:.2g}×, {100 * kept:.1f} %" for one, gain, kept in told
+                f"{name}, {percent(one)} %: {value(at)}, {100 * kept:.1f} %" for one, at, kept in told
             ]
         axes.set_ylim(0, 1.03)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
-        axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
-        axes.set_xlabel("speed-up over best dense")
+        axes.xaxis.set_major_formatter(lambda at, _: value(at))
+        axes.set_xlabel(says)
         axes.set_ylabel("recall")
         explain(figure, axes)
         return figure
@@ -234,6 +243,8 @@ def drawn(
         for number, (name, rows) in zip(count(), able.groupby(by, sort=False)):
             curve(axes, rows, column, str(name), number)
         frame_of(axes)
+        if log:
+            hold(axes)
         if column == "speed_up":
             ratio_axis(axes)
         elif log:
@@ -243,6 +254,15 @@ def drawn(
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
         explain(figure, axes)
         return figure
+
+
+def hold(axes: Axes) -> None:
+    """Keep to what the lines need. Where two visits differ wildly, a band would squeeze them all flat."""
+    values = (np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines())
+    drawn = [float(one) for several in values for one in several if one > 0]
+    if drawn:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, min(drawn) / BEYOND), min(high, max(drawn) * BEYOND))
 
 
 def blank() -> tuple[Figure, Axes]:
