@@ -30,6 +30,7 @@ FLAGS = (
 )
 ARGUMENTS = 16
 SHARED = 99 << 10  # bytes a block can have on the least of the chips: sm_89
+MORE = 227 << 10  # and on sm_90, where a kernel is for it alone
 
 
 class Failed(AssertionError):
@@ -68,6 +69,8 @@ def library(source: Path) -> ctypes.CDLL:
     loaded.guarded.restype = ctypes.c_void_p
     loaded.guarded.argtypes = [ctypes.c_size_t]
     loaded.unguard.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    loaded.trespassed.argtypes = [ctypes.c_void_p]
+    loaded.trespassed.restype = ctypes.c_size_t
     return loaded
 
 
@@ -79,12 +82,14 @@ class Emulator:
     """
 
     def __init__(self, order: int = 0, change: Callable[[Path], Path] = lambda source: source) -> None:
-        self.order, self.change, self.flops = order, change, 0
+        self.order, self.change, self.flops, self.shared = order, change, 0, SHARED
         self.launches: tuple[launch.Launch, ...] = ()
 
     def bind(self, source: Path, device: torch.device, *launches: launch.Launch) -> Callable[[Tensor], None]:
         """A call that runs these launches on the host."""
-        loaded = library(self.change(source))
+        source = self.change(source)
+        loaded, parts = library(source), {part.name for part in nvrtc.parts(source)}
+        self.shared = MORE if "warpgroup.cuh" in parts else SHARED
         self.launches = launches
 
         def call(live: Tensor) -> None:
@@ -97,7 +102,7 @@ class Emulator:
 
     def run(self, loaded: ctypes.CDLL, one: launch.Launch, arguments: list[int]) -> None:
         """One launch; raises what went wrong in it."""
-        assert len(arguments) <= ARGUMENTS and one.shared <= SHARED and one.threads <= 1024
+        assert len(arguments) <= ARGUMENTS and one.shared <= self.shared and one.threads <= 1024
         assert one.grid[0] < 2**31 and max(one.grid[1:]) < 2**16, "no GPU takes such a grid"
         padded = (ctypes.c_longlong * ARGUMENTS)(*arguments, *[0] * (ARGUMENTS - len(arguments)))
         report = loaded.guarded(ctypes.sizeof(Report))
@@ -134,6 +139,8 @@ def guarded(loaded: ctypes.CDLL, those: dict[int, Tensor]):
             ctypes.memmove(at[key], one.data_ptr(), one.nbytes)
         yield at
         for key, one in those.items():
+            if far := loaded.trespassed(at[key]):
+                raise Failed(f"somebody wrote {far} bytes before a buffer of {one.nbytes}")
             ctypes.memmove(one.data_ptr(), at[key], one.nbytes)
     finally:
         for key, one in those.items():
@@ -144,7 +151,7 @@ class Host:
     """A device that kernels for GPUs run on by emulation."""
 
     kind, spec, key, name = "cuda", "cpu", "emulated", "an emulated GPU"
-    isa = frozenset({"sm_80"})
+    isa = frozenset({"sm_80", "sm_90a"})
     memory = 2**30
 
     def place(self, operands):

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from suite.cuda import nvrtc
+from suite.kernel import KERNELS
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90a")
 TILE = re.compile(r"_(\d+(?:x\d+)*)(?:_ragged)?$")
@@ -85,11 +86,19 @@ def table(sources: dict[str, Path]) -> Iterator[str]:
         module = import_module(f"suite.kernels.{source.parent.name}.{name}")
         cells, spilled, shared = [], [], []
         for architecture in ARCHITECTURES:
+            if not admitted(name, architecture):
+                cells.append("")
+                continue
             found = [one for one in used(nvrtc.cubin(source, architecture)) if tile(one)]
             cells.append(span([one.registers for one in found]))
             spilled += [one.stack for one in found]
             shared += [module.shared_bytes(*tile(one)) for one in found]
         yield f"| {name} | {' | '.join(cells)} | {max(spilled)} | {span(shared)} |"
+
+
+def admitted(name: str, architecture: str) -> bool:
+    """Whether a kernel's terms let it run there."""
+    return all(one <= architecture for one in KERNELS[name].isa)
 
 
 def tile(one: Used) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import emulation
+import numpy as np
 import pytest
 import resources
 import torch
@@ -30,7 +31,7 @@ from suite.sparse import from_positions
 discover_parts()
 discover(folders=("kernels",))
 
-from suite.kernels.spmm import blocks_cuda  # noqa: E402
+from suite.kernels.spmm import blocks_cuda, spmm_superblock_cuda  # noqa: E402
 
 SOURCES = {
     name: file
@@ -41,7 +42,7 @@ ARCHITECTURES = [
     (name, architecture)
     for name in SOURCES
     for architecture in resources.ARCHITECTURES
-    if all(one <= architecture for one in KERNELS[name].isa)
+    if resources.admitted(name, architecture)
 ]
 PATTERNS = {"spmm_vnm_cuda": VNofM(32, 2, 8)}  # what to take where any would do; else uniformly random
 ORDERS = (0, 1, 2)  # of the threads: first ones first, last ones first, any
@@ -123,15 +124,70 @@ def test_bits_and_values_are_right_at_any_density(sparsity, dtype, emulated):
 
 @needs_gcc
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", ["spmm_smat_cuda", "spmm_vectors_cuda"])
+@pytest.mark.parametrize("name", ["spmm_smat_cuda", "spmm_vectors_cuda", "spmm_superblock_cuda"])
 def test_a_long_row_of_blocks_is_cut_and_its_sums_gathered(name, order, emulated, monkeypatch):
     monkeypatch.setattr(blocks_cuda, "LEAST", 3)
     watch = emulated(order)
     asked, made, got = answer(name, Trial(of("", 24), "one long row"))
     check(got, asked)
     assert made.note["cut"] == 1 and len(watch.launches) == 2
-    lengths = watch.launches[0].arguments[0][:, 1:3].diff(dim=1).flatten()
+    items = next(one for one in watch.launches[0].arguments if one.dim() == 2 and one.shape[1] == 4)
+    lengths = items[:, 1:3].diff(dim=1).flatten()
     assert (lengths.diff() <= 0).all() and lengths.max() < 38  # all blocks of the long row
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("m", "n", "algorithm"),
+    [(64, 200, "64x128"), (200, 65, "128x128"), (200, 320, "128x128"), (260, 520, "128x256")],
+)
+def test_units_of_every_tile_are_dealt_out_to_lists(m, n, algorithm, emulated):
+    for processors in (1, 3):  # copies run on from one unit into the next
+        watch = emulated(processors, processors=processors)
+        asked, made, got = answer("spmm_superblock_cuda", Trial(of("", n, "float16", m, 200)))
+        check(got, asked)
+        assert made.note["algorithm"] == algorithm and made.executed == watch.flops // 2
+        units, starts, items = watch.launches[0].arguments[:3]
+        tiles = -(-n // int(algorithm.split("x")[1]))
+        assert len(set(map(tuple, units.tolist()))) == len(units) == len(items) * tiles == starts[-1]
+        assert len(starts) - 1 == watch.launches[0].grid[0] <= len(units)
+
+
+def test_lists_take_as_long_whatever_the_lengths():
+    lengths = (3000 / np.arange(1, 400) ** 1.2).astype(int)  # the longest is a quarter of all
+    most = max(blocks_cuda.LEAST, int(lengths.sum()) // 40)
+    items, splits = blocks_cuda.items_of(np.concatenate(([0], lengths.cumsum())), most)
+    assert (items[:, 2] - items[:, 1]).sum() == lengths.sum() and len(splits)
+    units, starts = spmm_superblock_cuda.units_of(items, 1000, 256, 40)
+    assert sorted(map(tuple, units.tolist())) == [
+        (item, 256 * tile) for item in range(len(items)) for tile in range(4)
+    ]
+    spans = items[units[:, 0]]
+    steps = -(-(spans[:, 2] - spans[:, 1]) // 4) + spmm_superblock_cuda.END
+    load = np.add.reduceat(steps, starts[:-1])
+    assert load.max() < 1.1 * load.mean()
+
+
+def test_what_fetches_least_is_taken():
+    width_of = spmm_superblock_cuda.width_of
+    assert [width_of(128, n) for n in (1, 64, 65, 128, 129, 300, 4096)] == [64, 64, 128, 128, 256, 128, 256]
+    assert [width_of(64, n) for n in (1, 65, 150, 4096)] == [64, 128, 64, 128]
+    for height in (64, 128):  # two panels of 64 that share no columns, and two that share all
+        mask = np.zeros((128, 256), bool)
+        mask[:64, :128], mask[64:, 128 if height == 64 else 0 :] = True, True
+        mask[64:, 128:] = height == 64
+        rows, columns = mask.nonzero()
+        starts, values = np.searchsorted(rows, np.arange(129)), torch.ones(len(rows))
+        a = from_positions(starts, columns, values, mask.shape, Unstructured(0.5))
+        assert spmm_superblock_cuda.superblocks(a)[1].values.shape == (16 if height == 64 else 8, height, 16)
+
+
+def test_older_chips_are_told():
+    class Older(Host):
+        isa, name = frozenset({"sm_80", "sm_89"}), "an older GPU"
+
+    said = KERNELS["spmm_superblock_cuda"].refusals(of("", 8), Older())
+    assert "needs sm_90a, which an older GPU lacks" in said
 
 
 @needs_gcc
@@ -180,6 +236,11 @@ def test_bytes_are_those_of_the_formats(emulated):
     made = answer("spmm_bitmap_cuda", full)[1]
     assert made.values == 100 * 200 * 2
     assert made.metadata == 112 * 256 // 8 + 7 * (4 + 1) * 8 + 64
+    made = answer("spmm_superblock_cuda", full)[1]
+    blocks, units = 13, 1  # of 128 rows, with one tile of 64 columns
+    assert made.values == blocks * 128 * 16 * 2
+    assert made.executed == 2 * blocks * 128 * 16 * 64
+    assert made.metadata == blocks * 16 * 4 + 128 * 4 + units * (16 + 8) + (units + 1) * 4
     made = answer("spmm_vnm_cuda", Trial(of("", 8, m=100, k=200, pattern=VNofM(32, 2, 8))))[1]
     groups, bands = 32, 4  # of 25, as 16 are taken at once
     assert made.values == 112 * groups * 2 * 2
@@ -204,6 +265,20 @@ BREAKS = {
     "sides swapped": ("lane % 8 + lane / 16 * 8", "lane % 16"),
     "other rows' nonzeros": ("at + ahead, Lanes)", "at + ahead)"),
     "rows beyond": ("place < m ? order[place] : -1", "order[place]"),
+    "products not waited for": ("wgmma_wait_all(sums);", ""),
+    "products under way for too long": ("wgmma_wait<1>();", "wgmma_wait<2>();"),
+    "copies that tensor cores do not see": ("      fence_proxy_async();\n", ""),
+    "sums without a fence": ("wgmma_fence();\n#", "\n#"),
+    "a stage too far ahead": ("AHEAD = STAGES - 2", "AHEAD = STAGES - 1"),
+    "another phase": ("chunk ^ line % 8", "chunk ^ (line + 1) % 8"),
+    "another swizzle": ("1ull << 62", "2ull << 62"),
+    "another stride": ("= 8 * 128;", "= 8 * 64;"),
+    "slabs too near": ("SLAB * 2, EIGHT_LINES", "SLAB, EIGHT_LINES"),
+    "blocks beyond": ("if (here.block + each < here.last)", ""),
+}
+# Of a source whose functions take long to compile, what is left out, and a case for the others.
+LESS = {
+    "spmm_superblock_cuda": (r"^  EITHER\(NAME, NUMBER, (?!128, 128).*\n", of("", 72, m=200, k=240)),
 }
 
 
@@ -226,13 +301,16 @@ def test_a_broken_copy_is_caught(name, file, fault, emulated, tmp_path):
         shutil.copy(part, tmp_path)
     copy, main = tmp_path / file, tmp_path / SOURCES[name].name
     copy.write_text(copy.read_text().replace(*BREAKS[fault]))
-    main.write_text(re.sub(r"^EVERY\(float\d.*", "", main.read_text(), flags=re.MULTILINE))  # compiles sooner
+    left_out, asked = LESS.get(name, ("^$", of(name, 24)))
+    shorter = re.sub(rf"^EVERY\(float\d.*|{left_out}", "", main.read_text(), flags=re.MULTILINE)
+    main.write_text(shorter)
     emulation.library(main)  # it is no fault of the compiler's that is looked for
-    verdicts = []
-    for order in ORDERS:
-        emulated(order, change=lambda _: main)
-        verdicts.append(examine(KERNELS[name], Trial(of(name, 24)), HOST))
-    assert any(one.outcome in ("wrong", "broken") for one in verdicts)
+
+    def caught(order):
+        emulated(order, processors=1, change=lambda _: main)
+        return examine(KERNELS[name], Trial(asked), HOST).outcome in ("wrong", "broken")
+
+    assert any(map(caught, ORDERS))
 
 
 # What the compiler makes of them.
@@ -243,7 +321,25 @@ def test_a_broken_copy_is_caught(name, file, fault, emulated, tmp_path):
 def test_it_compiles_for_each_architecture_and_spills_next_to_nothing(name, architecture):
     found = resources.used(nvrtc.cubin(SOURCES[name], architecture))
     assert found and max(one.stack for one in found) <= 8  # a pair of registers, for one more block
-    assert max(one.registers for one in found) <= 168  # three blocks of four warps share a multiprocessor's
+    alone = KERNELS[name].isa == ("sm_90a",)  # a block of eight warps with a multiprocessor to itself
+    assert max(one.registers for one in found) <= (
+        255 if alone else 168
+    )  # else three blocks of four share it
+
+
+@needs_nvrtc
+def test_the_compiler_lets_products_of_warpgroups_run_on(tmp_path):
+    """Where it cannot tell that sums are left alone it waits for them itself, and says so."""
+    source = SOURCES["spmm_superblock_cuda"]
+    for part in nvrtc.parts(source):
+        shutil.copy(part, tmp_path)
+    copy = tmp_path / source.name
+    left_out = r"^EVERY\(float.*|^  EITHER\(NAME, NUMBER, (?!128, 256).*\n"
+    copy.write_text(re.sub(left_out, "", copy.read_text(), flags=re.MULTILINE))
+    flags = (*nvrtc.OPTIONS, "--gpu-architecture=sm_90a")
+    assert nvrtc.compiled(copy, flags)[1] == ""
+    copy.write_text(copy.read_text().replace("wgmma_wait_all(sums);", "wgmma_wait<1>();"))
+    assert "wgmma.wait_group is injected" in nvrtc.compiled(copy, flags)[1]
 
 
 @needs_nvrtc

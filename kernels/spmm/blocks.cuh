@@ -8,6 +8,7 @@
 
 #include "tensor_core.cuh"
 #include "fetch.cuh"
+#include "gather.cuh"
 
 constexpr int DEEP = 16;  // columns of a block
 constexpr int WARP = 32, WARPS = 4, THREADS = WARPS * WARP;
@@ -100,23 +101,6 @@ __device__ __forceinline__ void sum_turns(float (&sums)[Wide][4], int turn, int 
   }
 }
 
-// The answer's rows whose sums are in several places. splits: x a row of blocks, of which places y to z are.
-// targets: the row of the answer for each row of each row of blocks, -1 for none. partial: [places, High, n].
-template <class Number, int High>
-__device__ __forceinline__ void gather(const int4* splits, const int* targets, const float* partial,
-                                       unsigned short* out, int n) {
-  const int4 split = splits[blockIdx.x];
-  const int column = blockIdx.y * THREADS + threadIdx.x;
-  if (column >= n) return;
-  for (int row = 0; row < High; ++row) {
-    const int target = targets[(long long)split.x * High + row];
-    if (target < 0) continue;
-    float sum = 0;
-    for (int place = split.y; place < split.z; ++place) sum += partial[((long long)place * High + row) * n + column];
-    out[(long long)target * n + column] = rounded<Number>(sum);
-  }
-}
-
 #define SPMM(NAME, NUMBER, COLUMNS, ACROSS, WIDE, KIND, WHOLE) \
   extern "C" __global__ void __launch_bounds__(THREADS) spmm_##NAME##_##COLUMNS##KIND( \
       const int4* items, const unsigned short* values, const int* sources, const int* targets, \
@@ -127,11 +111,5 @@ __device__ __forceinline__ void gather(const int4* splits, const int* targets, c
 #define EITHER(NAME, NUMBER, COLUMNS, ACROSS, WIDE) \
   SPMM(NAME, NUMBER, COLUMNS, ACROSS, WIDE, , true) \
   SPMM(NAME, NUMBER, COLUMNS, ACROSS, WIDE, _ragged, false)
-
-#define GATHER(NAME, NUMBER, HIGH) \
-  extern "C" __global__ void __launch_bounds__(THREADS) gather_##NAME( \
-      const int4* splits, const int* targets, const float* partial, unsigned short* out, int n) { \
-    gather<NUMBER, HIGH>(splits, targets, partial, out, n); \
-  }
 
 #endif

@@ -26,14 +26,13 @@ def shared_bytes(high: int, columns: int, turns: int) -> int:
     return STAGES * turns * EACH * 2 * (high * DEEP + DEEP * (columns + 8))
 
 
-def items_of(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces of rows of blocks as (row, first, last, place), longest first, and rows that were cut.
+def items_of(starts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of blocks in pieces of so many at most: (row, first, last, place), longest first; and those cut.
 
     A piece of a row that was cut has a place of its own for its sums; the others have -1. Of a row that was
     cut: (row, first place, last place, 0).
     """
     lengths = np.diff(starts)
-    most = max(LEAST, int(LONG * lengths.mean()))
     pieces = np.maximum(1, -(-lengths // most))
     row = np.repeat(np.arange(len(lengths)), pieces)
     ends = pieces.cumsum()
@@ -48,6 +47,20 @@ def items_of(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places = place[ends[split] - pieces[split]]
     splits = np.stack((split, places, places + pieces[split], 0 * split), 1).astype(np.int32)
     return items[np.argsort(first - last, kind="stable")], splits
+
+
+def partial_of(splits: Tensor, high: int, n: int) -> Tensor:
+    """Room for the sums of all pieces of rows that were cut: float32[places, high, n]."""
+    places = int(splits[:, 1:3].diff().sum())
+    return torch.empty(places, high, n, dtype=torch.float32, device=splits.device)
+
+
+def gathering(splits: Tensor, targets: Tensor, partial: Tensor, out: Tensor) -> list[Launch]:
+    """The launch that adds up the pieces of rows that were cut, if any were."""
+    (_, high, n), dtype = partial.shape, str(out.dtype).removeprefix("torch.")
+    grid = (len(splits), -(-n // THREADS), 1)
+    one = Launch(f"gather_{dtype}", grid, THREADS, 0, (splits, targets, partial, out, n, high))
+    return [one] if len(splits) else []
 
 
 def extended(order: np.ndarray, size: int) -> Tensor:
@@ -73,25 +86,20 @@ def prepare(
     """
     n, device, high = b.shape[1], b.device, targets.shape[1]
     columns = next((width for width in turns if n <= width), max(turns))
-    items, splits = (torch.from_numpy(one).to(device) for one in items_of(starts.numpy()))
+    most = max(LEAST, int(LONG * len(values) / len(targets)))
+    items, splits = (torch.from_numpy(one).to(device) for one in items_of(starts.numpy(), most))
     values, sources, targets = values.to(device), sources.to(device), targets.to(device)
-    places = int(splits[:, 1:3].diff().sum())
-    partial = torch.empty(places, high, n, dtype=torch.float32, device=device)
+    partial = partial_of(splits, high, n)
     out = b.new_empty(m, n)
     dtype = str(b.dtype).removeprefix("torch.")
-    launches = [
-        Launch(
-            f"spmm_{dtype}_{columns}{'' if n % 8 == 0 else '_ragged'}",
-            (len(items), -(-n // columns), 1),
-            THREADS,
-            shared_bytes(high, columns, turns[columns]),
-            (items, values, sources, targets, LIVE, out, partial, n),
-        )
-    ]
-    if len(splits):
-        grid = (len(splits), -(-n // THREADS), 1)
-        launches.append(Launch(f"gather_{dtype}", grid, THREADS, 0, (splits, targets, partial, out, n)))
-    multiply = launch.bind(source, device, *launches)
+    one = Launch(
+        f"spmm_{dtype}_{columns}{'' if n % 8 == 0 else '_ragged'}",
+        (len(items), -(-n // columns), 1),
+        THREADS,
+        shared_bytes(high, columns, turns[columns]),
+        (items, values, sources, targets, LIVE, out, partial, n),
+    )
+    multiply = launch.bind(source, device, one, *gathering(splits, targets, partial, out))
 
     def run(b: Tensor) -> Tensor:
         multiply(b)

@@ -35,14 +35,8 @@ __device__ __forceinline__ void product(const int4* items, const unsigned short*
 #pragma unroll
     for (int wide = 0; wide < Wide; ++wide) {
       const int column = left + (across * Wide + wide) * 8 + lane % 4 * 2;
-      const float low = sums[wide][2 * half], high = sums[wide][2 * half + 1];
-      if (item.w < 0) {
-        store<Number, Whole>(out, target, column, n, low, high);
-      } else {
-        float* const to = partial + ((long long)item.w * HIGH + row) * n + column;
-        if (column < n) to[0] = low;
-        if (column + 1 < n) to[1] = high;
-      }
+      settle<Number, Whole>(out, target, partial, item.w, HIGH, row, column, n, sums[wide][2 * half],
+                            sums[wide][2 * half + 1]);
     }
   }
 }
@@ -53,7 +47,7 @@ __device__ __forceinline__ void product(const int4* items, const unsigned short*
   EITHER(NAME, NUMBER, 32, 2, 2) \
   EITHER(NAME, NUMBER, 64, 2, 4) \
   EITHER(NAME, NUMBER, 128, 4, 4) \
-  GATHER(NAME, NUMBER, HIGH)
+  GATHER(NAME, NUMBER)
 
 EVERY(bfloat16, Bfloat16)
 EVERY(float16, Float16)

@@ -55,7 +55,7 @@ __device__ __forceinline__ void product(const int4* items, const unsigned short*
   EITHER(NAME, NUMBER, 32, 2, 1) \
   EITHER(NAME, NUMBER, 64, 2, 2) \
   EITHER(NAME, NUMBER, 128, 4, 2) \
-  GATHER(NAME, NUMBER, HIGH)
+  GATHER(NAME, NUMBER)
 
 EVERY(bfloat16, Bfloat16)
 EVERY(float16, Float16)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from suite import ceilings
 from suite.cpu import topology
-from suite.cuda import timers, windows
+from suite.cuda import nvrtc, timers, windows
 from suite.cuda.nvml import DISTURBED, IDLE, SUSTAINED, Gpu, named
 from suite.cuda.stream import Stream
 from suite.device import Ceiling, Meter, Noise, slug
@@ -18,7 +18,6 @@ from suite.measure import Contender, Timer
 from suite.sparse import Sparse
 
 ARCHITECTURES = (70, 75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121)
-OWN = (90, 100, 103, 110, 120, 121)  # also have instructions that no later one has: "sm_90a"
 
 ROOM = 1 / 10  # of the memory, for the context, libraries' workspaces and the buffer that empties L2
 LOW = 0.75  # of the highest clock: below, and not for want of power, the device is not itself
@@ -233,4 +232,4 @@ def architectures(major: int, minor: int) -> frozenset[str]:
     """Every architecture whose code or instructions such a chip has: "sm_80", ..., "sm_90a"."""
     number = 10 * major + minor
     older = {f"sm_{one}" for one in (*ARCHITECTURES, number) if one <= number}
-    return frozenset(older | ({f"sm_{number}a"} if number in OWN else set()))
+    return frozenset(older | {nvrtc.closest(major, minor)})

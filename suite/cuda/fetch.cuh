@@ -25,7 +25,7 @@ __device__ __forceinline__ void fetch(unsigned short* to, const unsigned short* 
       const unsigned low = left > 0 ? from[2 * at] : 0, high = left > 1 ? from[2 * at + 1] : 0;
       pairs[at] = low | high << 16;
     }
-    *reinterpret_cast<uint4*>(to) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    st_shared_16(to, make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
   }
 }
 

@@ -36,7 +36,7 @@ def bind(source: Path, device: torch.device, *launches: Launch) -> Callable[[Ten
     """A call that launches all of these in turn on torch's current stream, given the live operand."""
     import cupy  # pyright: ignore[reportMissingImports]  optional, and for GPUs
 
-    module = nvrtc.load(source, "sm_{}{}".format(*torch.cuda.get_device_capability(device)))
+    module = nvrtc.load(source, nvrtc.closest(*torch.cuda.get_device_capability(device)))
     functions = [module.get_function(one.function) for one in launches]
     for function, one in zip(functions, launches, strict=True):
         if one.shared > USUAL:

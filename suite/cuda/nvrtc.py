@@ -23,6 +23,7 @@ from suite.cache import keep
 
 OPTIONS = ("--std=c++17",)
 HEADERS = Path(__file__).parent  # what sources share
+OWN = (90, 100, 103, 110, 120, 121)  # chips with instructions that no later one has: "sm_90a"
 SAID = 12  # lines of the compiler's last words that an error repeats
 
 
@@ -45,6 +46,12 @@ def uncompilable() -> list[str]:
     return ["needs NVRTC: pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12), or CUDA itself"]
 
 
+def closest(major: int, minor: int) -> str:
+    """The architecture of just such a chip, with the instructions that are its own: "sm_90a"."""
+    number = 10 * major + minor
+    return f"sm_{number}{'a' if number in OWN else ''}"
+
+
 def load(source: Path, architecture: str, *options: str) -> Any:
     """A cupy.RawModule of a source, for this architecture ("sm_90a"); `get_function` has its kernels."""
     import cupy  # pyright: ignore[reportMissingImports]  optional, and for GPUs
@@ -62,12 +69,12 @@ def cubin(source: Path, architecture: str, *options: str) -> Path:
         made.update(b"\0" + part.read_bytes())
     kept = cache_folder("cuda") / f"{source.stem}-{architecture}-{made.hexdigest()[:16]}.cubin"
     if not kept.is_file():
-        keep(kept, compiled(source, flags))
+        keep(kept, compiled(source, flags)[0])
     return kept
 
 
-def compiled(source: Path, flags: Sequence[str]) -> bytes:
-    """What the compiler makes of a source and its headers."""
+def compiled(source: Path, flags: Sequence[str]) -> tuple[bytes, str]:
+    """What the compiler makes of a source and its headers, and what it says of that: mostly nothing."""
     nvrtc, program = library(), c_void_p()
     headers = [each for each in parts(source) if each != source]
     nvrtc.nvrtcCreateProgram(
@@ -80,10 +87,11 @@ def compiled(source: Path, flags: Sequence[str]) -> bytes:
     )
     try:
         given = [*flags, *(f"-I{each}" for each in includes())]
-        if nvrtc.nvrtcCompileProgram(program, len(given), strings(given)):
-            said = "\n".join(told(program, "ProgramLog").decode().strip("\0\n").splitlines()[-SAID:])
+        failed = nvrtc.nvrtcCompileProgram(program, len(given), strings(given))
+        said = "\n".join(told(program, "ProgramLog").decode().strip("\0\n").splitlines()[-SAID:])
+        if failed:
             raise BuildFailed(f"{source.name} does not compile ({' '.join(flags)}):\n{said}")
-        return told(program, "CUBIN")
+        return told(program, "CUBIN"), said
     finally:
         nvrtc.nvrtcDestroyProgram(byref(program))
 

@@ -50,6 +50,9 @@ __device__ __forceinline__ void cp_async_16(void* to, const void* from, bool the
                : "memory");
 }
 
+// Stores 16 bytes in shared memory at once, at a multiple of 16.
+__device__ __forceinline__ void st_shared_16(void* to, uint4 four) { *reinterpret_cast<uint4*>(to) = four; }
+
 // Closes this thread's group of copies, which may be empty.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 

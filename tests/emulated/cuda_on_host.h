@@ -8,7 +8,9 @@
 // thread that never comes, an address beyond a buffer or off its alignment. Shared memory starts as NaN. A copy that
 // is under way is NaN too, until its thread waits for it, which is the latest that hardware allows.
 //
-// Tensor cores are written from the PTX ISA's tables of fragments, not from what the kernels make of them.
+// Tensor cores are written from the PTX ISA's tables of fragments, not from what the kernels make of them. Those that a
+// warpgroup feeds from shared memory see of it what was fenced for them alone. They read their operands when the first
+// warp issues a product and again when each warp waits for it, and both must be the same; meanwhile the sums are NaN.
 #pragma once
 
 #include <csetjmp>
@@ -26,7 +28,8 @@
 #include <unistd.h>
 #include <vector>
 
-#define SPARSEMARK_TENSOR_CORE  // the real one has nothing to say here
+#define SPARSEMARK_TENSOR_CORE  // the real ones have nothing to say here
+#define SPARSEMARK_WARPGROUP
 
 #define __global__
 #define __device__
@@ -58,9 +61,11 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace host {
 
-constexpr int WARP = 32, STACK = 1 << 17, MOST = 1024;
+constexpr int WARP = 32, GROUP = 128, STACK = 1 << 17, MOST = 1024;
+constexpr int WIDEST = 256;  // columns of a warpgroup's product
 constexpr size_t SHARED = 227 << 10, BEYOND = 1 << 12;
 constexpr unsigned char POISON = 0xff;  // NaN in every width, and no address
+constexpr unsigned WINDOW = 1 << 10;    // where a block's shared memory begins in the addresses of shared memory
 
 }  // namespace host
 
@@ -79,6 +84,14 @@ struct Copy {
   bool there;
 };
 
+struct Product {  // of a warpgroup, 64 x 16 by 16 x columns
+  unsigned long long a, b;
+  int columns;
+  bool brain;
+  unsigned short read[64 + WIDEST][16];  // `a` by rows, then `b` by columns
+  float wide[64 + WIDEST][16];           // the same
+};
+
 struct Meeting {
   const char* what = nullptr;
   unsigned arrived = 0, round = 0;
@@ -92,6 +105,12 @@ struct Fiber {
   unsigned round;
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
+  std::vector<const void*> written;  // sixteen bytes each, which tensor cores do not see yet
+  float* sums;                       // of products under way, or none
+  float held[WIDEST / 2];            // what they will be
+  bool fenced;                       // since they last were the thread's own
+  size_t issued, finished;           // products of its warpgroup
+  std::vector<size_t> ends;          // of its groups: how many were issued by then
 };
 
 union Slot {  // what a lane brings to a meeting
@@ -108,6 +127,8 @@ struct Warp {
 Report* report;
 Fiber fibers[MOST];
 Warp warps[MOST / WARP];
+std::deque<Product> products[MOST / GROUP];  // of each warpgroup, from the first
+unsigned char seen[SHARED];                  // shared memory, as its tensor cores see it
 Meeting block;
 jmp_buf scheduler;
 unsigned current, threads;
@@ -178,12 +199,14 @@ void resume(unsigned thread) {
 }
 
 void run_block(const std::vector<unsigned>& order, unsigned char* stacks) {
-  memset(shared, POISON, shared_bytes + BEYOND);
+  memset(shared, POISON, shared_bytes + BEYOND), memset(seen, POISON, sizeof seen);
   block = {};
+  for (auto& each : products) each.clear();
   for (unsigned at = 0; at < threads; ++at) {
     Fiber& one = fibers[at];
     one.started = one.done = false, one.waits = nullptr;
-    one.open.clear(), one.groups.clear();
+    one.open.clear(), one.groups.clear(), one.written.clear();
+    one.sums = nullptr, one.fenced = false, one.issued = one.finished = 0, one.ends.clear();
     getcontext(&one.context);
     one.context.uc_stack = {.ss_sp = stacks + size_t(at) * STACK, .ss_flags = 0, .ss_size = STACK};
     makecontext(&one.context, run, 0);
@@ -204,6 +227,10 @@ void run_block(const std::vector<unsigned>& order, unsigned char* stacks) {
     }
     resume(next);
     if (fibers[next].done) --left;
+  }
+  for (current = 0; current < threads; ++current) {
+    if (fibers[current].sums) fail("ends while wgmma is under way");
+    if (fibers[current].issued != products[current / GROUP].size()) fail("misses a wgmma of its warpgroup");
   }
   for (size_t at = 0; at < BEYOND; ++at)
     if (shared[shared_bytes + at] != POISON) fail("somebody wrote %zu bytes past shared memory", at);
@@ -254,6 +281,86 @@ void transposed(unsigned (&made)[Count], const void* row, const char* what) {
       memcpy(&bits, in_shared(rows[8 * at + down].row, 16, what) + 2 * right, 2);
       made[at] = half ? made[at] | unsigned(bits) << 16 : bits;
     }
+}
+
+// Tensor cores no longer see these sixteen bytes.
+void unseen(const void* at) { memset(seen + (static_cast<const unsigned char*>(at) - shared), POISON, 16); }
+
+// Where in shared memory a descriptor has element (at, k) of a matrix, `at` being a row of `a` or a column of `b`. From
+// the PTX ISA, "Matrix descriptor" and the canonical layouts: chunks of 16 bytes, in lines of `wide` of them.
+size_t place(unsigned long long descriptor, bool along_k, int at, int k) {
+  if (descriptor & (3ull << 14 | 3ull << 30 | 7ull << 46 | 0x3ffull << 52)) fail("no descriptor has such bits");
+  const size_t start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4,
+               stride = (descriptor >> 32 & 0x3fff) << 4, mode = descriptor >> 62, wide = mode ? 16 >> mode : 1;
+  if ((descriptor >> 49 & 7) || (start >> 7 & (wide - 1))) fail("wgmma begins within the pattern of a swizzle");
+  size_t offset;
+  if (along_k)
+    offset = at % 8 * wide * 16 + at / 8 * stride + k / 8 * (mode ? 16 : leading) + k % 8 * 2;
+  else if (mode)
+    offset = at / 8 % wide * 16 + at / 8 / wide * leading + k % 8 * wide * 16 + k / 8 * stride + at % 8 * 2;
+  else
+    offset = at / 8 * stride + k % 8 * 16 + k / 8 * leading + at % 8 * 2;
+  const size_t straight = start + offset, address = straight ^ (straight >> 7 & (wide - 1)) << 4;
+  if (address < WINDOW || address - WINDOW + 2 > shared_bytes) fail("wgmma beyond its %zu shared bytes", shared_bytes);
+  return address - WINDOW;
+}
+
+// A number of a product's operands as it is now: of row `at` of `a`, or of a column of `b`.
+unsigned short operand(const Product& one, int at, int k) {
+  unsigned short bits;
+  memcpy(&bits, seen + (at < 64 ? place(one.a, true, at, k) : place(one.b, false, at - 64, k)), 2);
+  return bits;
+}
+
+// One more product for this lane: the first of its warpgroup to come reads the operands, the others must mean the same.
+void issue(unsigned long long a, unsigned long long b, float* sums, int columns, bool brain) {
+  Fiber& own = fibers[current];
+  auto& all = products[current / GROUP];
+  if (own.issued == all.size()) {
+    Product& made = all.emplace_back(Product{a, b, columns, brain});
+    for (int at = 0; at < 64 + columns; ++at)
+      for (int k = 0; k < 16; ++k) made.wide[at][k] = number(made.read[at][k] = operand(made, at, k), brain);
+    report->flops += 2 * 64 * 16 * columns;
+  }
+  const Product& one = all[own.issued++];
+  if (one.a != a || one.b != b || one.columns != columns || one.brain != brain) fail("wgmma differs in its warpgroup");
+  if (!own.sums) {
+    if (!own.fenced) fail("wgmma into sums that nothing has fenced");
+    own.sums = sums;
+    memcpy(own.held, sums, columns / 2 * sizeof *sums);
+  }
+  if (own.sums != sums) fail("wgmma into other sums than those under way");
+  memset(sums, POISON, columns / 2 * sizeof *sums);
+  exchange({}, "wgmma");
+}
+
+// Of this lane's groups all but the latest `pending` are done, now at the latest.
+void finish(size_t pending) {
+  Fiber& own = fibers[current];
+  const auto& all = products[current / GROUP];
+  const size_t last = own.ends.size() > pending ? own.ends.end()[-1 - long(pending)] : 0;
+  if (warps[current / WARP].meeting.arrived == WARP - 1)  // the last of its warp
+    for (size_t each = own.finished; each < last; ++each)
+      for (int at = 0; at < 64 + all[each].columns; ++at)
+        for (int k = 0; k < 16; ++k)
+          if (operand(all[each], at, k) != all[each].read[at][k]) fail("wgmma's operands change while it is under way");
+  exchange({}, "wgmma.wait_group");
+  const int row = current % GROUP / WARP * 16 + lane() / 4, column = lane() % 4 * 2;
+  for (; own.finished < last; ++own.finished) {
+    const Product& one = all[own.finished];
+    for (int each = 0; each < one.columns / 2; ++each) {
+      const float *a = one.wide[row + each / 2 % 2 * 8], *b = one.wide[64 + each / 4 * 8 + column + each % 2];
+      float sum = 0;
+      for (int k = 0; k < 16; ++k) sum += a[k] * b[k];
+      own.held[each] += sum;
+    }
+  }
+  if (!own.sums || own.finished < own.issued) return;
+  const size_t bytes = all.back().columns / 2 * sizeof *own.sums;
+  for (size_t at = 0; at < bytes; ++at)
+    if (reinterpret_cast<unsigned char*>(own.sums)[at] != POISON) fail("touches sums while wgmma is under way");
+  memcpy(own.sums, own.held, bytes);
+  own.sums = nullptr, own.fenced = false;
 }
 
 }  // namespace host
@@ -308,8 +415,15 @@ float widened(unsigned short bits) {
 inline void cp_async_16(void* to, const void* from, bool there = true) {
   host::in_shared(to, 16, "cp.async into an address");
   if (there && reinterpret_cast<uintptr_t>(from) % 16) host::fail("cp.async from an address off its alignment");
+  host::unseen(to);
   memset(to, host::POISON, 16);
   host::fibers[host::current].open.push_back({to, from, there});
+}
+
+inline void st_shared_16(void* to, uint4 four) {
+  host::unseen(host::in_shared(to, 16, "store into an address"));
+  memcpy(to, &four, 16);
+  host::fibers[host::current].written.push_back(to);
 }
 
 inline void cp_async_commit() {
@@ -320,13 +434,16 @@ inline void cp_async_commit() {
 
 template <int Pending>
 void cp_async_wait() {
-  auto& groups = host::fibers[host::current].groups;
+  host::Fiber& own = host::fibers[host::current];
+  auto& groups = own.groups;
   for (; groups.size() > Pending; groups.pop_front())
-    for (const host::Copy& one : groups.front())
+    for (const host::Copy& one : groups.front()) {
       if (one.there)
         memcpy(one.to, one.from, 16);
       else
         memset(one.to, 0, 16);
+      own.written.push_back(one.to);
+    }
 }
 
 inline void ldmatrix_x2_trans(unsigned (&made)[2], const void* row) { host::transposed(made, row, "ldmatrix.x2"); }
@@ -363,6 +480,42 @@ void mma_sp_m16n8k32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
   });
 }
 
+inline unsigned shared_address(const void* at) {
+  return host::WINDOW + static_cast<unsigned>(static_cast<const unsigned char*>(at) - shared);
+}
+
+inline void fence_proxy_async() {
+  host::Fiber& own = host::fibers[host::current];
+  for (const void* at : own.written) memcpy(host::seen + (static_cast<const unsigned char*>(at) - shared), at, 16);
+  own.written.clear();
+}
+
+inline void wgmma_fence() {
+  host::fibers[host::current].fenced = true;
+  host::exchange({}, "wgmma.fence");
+}
+
+inline void wgmma_commit() {
+  host::Fiber& own = host::fibers[host::current];
+  own.ends.push_back(own.issued);
+  host::exchange({}, "wgmma.commit_group");
+}
+
+template <int Pending>
+void wgmma_wait() {
+  host::finish(Pending);
+}
+
+template <int Wide>
+void wgmma_wait_all(float (&)[Wide][4]) {
+  host::finish(0);
+}
+
+template <class Number, int Wide>
+void wgmma_k16(float (&sums)[Wide][4], unsigned long long a, unsigned long long b) {
+  host::issue(a, b, sums[0], 8 * Wide, Number::brain);
+}
+
 // What the loader calls.
 
 extern "C" {
@@ -376,6 +529,15 @@ void* guarded(size_t bytes) {
   mprotect(base, page, PROT_NONE), mprotect(base + page + held, page, PROT_NONE);
   memset(base + page, host::POISON, held);
   return base + page + held - (bytes + 15) / 16 * 16;
+}
+
+// How many bytes up to the first of them are not what they were: somebody wrote before its beginning.
+size_t trespassed(void* at) {
+  const size_t page = sysconf(_SC_PAGESIZE);
+  const unsigned char* first = static_cast<unsigned char*>(at);
+  const unsigned char* base = first - reinterpret_cast<uintptr_t>(at) % page;
+  while (base < first && *base == host::POISON) ++base;
+  return first - base;
 }
 
 void unguard(void* at, size_t bytes) {
