@@ -15,12 +15,16 @@ from suite.pattern import Pattern, parse
 from suite.registry import Unusable
 
 TFLOAT32 = "tfloat32"  # float32 in memory, with the 10 bits of mantissa that a TF32 product keeps
+FLOAT8 = "float8_e4m3fn"  # 3 bits of mantissa, up to 448 times one scale a tensor
 DTYPES = {
     "float32": torch.float32,
     TFLOAT32: torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    FLOAT8: torch.float8_e4m3fn,
 }
+# What a stored 1 stands for, in every tensor of such numbers: standard normal ones then fill their range.
+SCALES = {torch.float8_e4m3fn: 2.0**-6}
 
 REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
 TOKENLESS = "any size"  # the regime of work that has no tokens
@@ -29,6 +33,11 @@ TOKENLESS = "any size"  # the regime of work that has no tokens
 def regime_of(n: int) -> str:
     """What a number of tokens a call is called."""
     return next(name for most, name in REGIMES if n <= most)
+
+
+def answer_of(dtype: torch.dtype) -> torch.dtype:
+    """What a product of such numbers is given in: of those with a scale, bfloat16."""
+    return torch.bfloat16 if dtype in SCALES else dtype
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,17 @@ class Case:
     def torch_dtype(self) -> torch.dtype:
         return DTYPES[self.dtype]
 
+    @property
+    def answer_dtype(self) -> torch.dtype:
+        """That of the answer."""
+        return answer_of(self.torch_dtype)
+
     def cast(self, numbers: Tensor) -> Tensor:
-        """Numbers as the case's dtype has them."""
+        """Numbers as the case's dtype has them; where it has a scale, those beyond its range at its end."""
+        if scale := SCALES.get(self.torch_dtype):
+            most = torch.finfo(self.torch_dtype).max
+            made = (numbers / scale).clamp(-most, most).to(self.torch_dtype)
+            return made.where(made != 0, made.new_zeros(()))  # what rounds to zero has no sign
         made = numbers.to(self.torch_dtype)
         if self.dtype != TFLOAT32:
             return made

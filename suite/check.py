@@ -45,8 +45,20 @@ class Question:
         op = OPS[self.case.op]
         return question(self.case, op.whole(self.case, self.operands)) if op.whole else self
 
+    @cached_property
+    def filled(self) -> "Question":
+        """What a kernel answers that multiplies random numbers where the zeros are."""
+        op = OPS[self.case.op]
+        if not op.filled:
+            raise Wrong(f"{op.name} does not say what stands where its zeros are")
+        asked = question(self.case, op.filled(self.case, tuple(one.to("cpu") for one in self.operands)))
+        back = zip(asked.operands, self.operands, strict=True)
+        return replace(asked, operands=tuple(one.to(own.device) for one, own in back))
+
     def of(self, kernel: "Kernel") -> "Question":
         """What such a kernel is asked."""
+        if kernel.filled:
+            return self.filled
         if kernel.dense:
             return self.whole
         return self.chosen(kernel.selector) if kernel.selector else self
@@ -113,7 +125,7 @@ def check(answer: Any, question: Question) -> float:
 def check_part(answer: Any, expected: Tensor, allowed: Tensor, name: str, case: Case) -> float:
     """The worst error of an answer, or of a part of it, which has a name."""
     whole = not expected.is_floating_point()
-    answer = copied(answer, expected.dtype if whole else case.torch_dtype, name or "the answer")
+    answer = copied(answer, expected.dtype if whole else case.answer_dtype, name or "the answer")
     if answer.shape != expected.shape:
         raise Wrong(f"{name or 'the answer'} is {shape(answer)}, should be {shape(expected)}")
     if not answer.numel():

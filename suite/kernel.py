@@ -103,7 +103,7 @@ class Kernel:
     refuse: Callable[[Case, "Device"], Sequence[str]] | None
     ids: tuple[str, ...]  # papers it serves
     dense: bool  # a baseline: it multiplies the zeros too
-    execution: str  # "sparse", "dense", or "masked": dense, and the zeros put back in place
+    execution: str  # "sparse", "masked" (dense, and the zeros put back in place), or "dense"
     live_order: str  # memory order of the live operand it wants: "rows" or "columns"
     extents: tuple[str, ...]
     chooses: bool  # its run takes a Selection after the live operands, where there is one
@@ -150,6 +150,14 @@ class Kernel:
             for part in source(function):
                 made.update(part)
         return made.hexdigest()[:12]
+
+    @property
+    def filled(self) -> bool:
+        """It is given random numbers where the zeros are: dense, yet no baseline, which multiplies the zeros.
+
+        Zeros toggle fewer bits: without them a product draws more power, and under a power limit is slower.
+        """
+        return self.execution == "dense" and not self.dense
 
     @property
     def alone(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from suite import sources
-from suite.case import Case
+from suite.case import SCALES, Case
 from suite.registry import Unusable, pick
 from suite.sparse import Sparse, from_positions
 
@@ -32,6 +32,7 @@ class Op:
     rules(case): why there is no case of these sizes; empty if there is.
     around(case, a): all operands: the sparse matrix, which is the first, and others drawn to go with it.
     whole(case, operands): what dense kernels answer for, where that is not the same: nothing left out.
+    filled(case, operands): operands with random numbers where zeros were, whose product takes other power.
     sparse(operands): whose sparsity and structure lines state; the first Sparse, unless it is among numbers.
     reference(*operands): the answer in float64, or a tuple of several; indices among them are whole numbers.
     allowed(case, operands, expected): the largest error rounding explains, element by element.
@@ -48,6 +49,7 @@ class Op:
         negated.
     sized(*operands): the sizes of the case that operands are of, as `sizes` has them. None: they do not tell.
     stored: positions of the operands that are sparse matrices.
+    scaled: its numbers may have a scale (suite.case.SCALES), which its reference then puts into the answer.
     objections(operands): why operands that somebody brings are not the op's, if only their numbers tell.
     about: what a reader calls it; empty for the product that needs no name.
     """
@@ -68,6 +70,7 @@ class Op:
     room: Callable[[Case], int] | None = None
     rules: Callable[[Case], list[str]] = lambda case: []
     whole: Callable[[Case, Operands], Operands] | None = None
+    filled: Callable[[Case, Operands], Operands] | None = None
     sparse: Callable[[Operands], Sparse | None] = lambda operands: next(
         (one for one in operands if isinstance(one, Sparse)), None
     )
@@ -78,11 +81,13 @@ class Op:
     turned: Callable[[Operands], Operands] | None = None
     sized: Callable[..., tuple[int, ...]] | None = None
     stored: tuple[int, ...] = (0,)
+    scaled: bool = False
     objections: Callable[[Operands], list[str]] = lambda operands: []
     about: str = ""
 
 
 OPS: dict[str, Op] = {}
+MODELS: dict[str, Callable[[Case], Sparse]] = {}  # by name: what finds a case's matrix among its layers
 
 
 def register(op: Op) -> Op:
@@ -109,6 +114,8 @@ def faults(case: Case) -> list[str]:
         return [f"sizes are at least 1, got {', '.join(bad)}"]
     if broken := op.rules(case):
         return broken
+    if case.torch_dtype in SCALES and not op.scaled:
+        return [f"{op.name} has no scales, which {case.dtype} needs"]
     if case.pattern.ops and op.name not in case.pattern.ops:
         return [f"{case.pattern} is a pattern of {', '.join(case.pattern.ops)}, not of {op.name}"]
     if case.pattern.at_run_time and not op.quality:
@@ -135,17 +142,37 @@ def make_operands(case: Case) -> Operands:
 
 
 def weight(case: Case) -> Sparse:
-    """The sparse matrix of a case: its data, or its pattern with values standard normal, never constant."""
+    """The sparse matrix of a case: its data, or its pattern with values standard normal, never constant.
+
+    Data may be a matrix of its own, or name a model, a layer of which is pruned to the pattern.
+    """
     shape = OPS[case.op].shape(case)
     if case.pattern.given:
-        a = sources.load(case.data, case.torch_dtype, case.seed)
-        a = replace(a, values=case.cast(a.values))
+        a = given(case)
         if a.shape != shape:
             raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
         return a
+    if case.data in MODELS:
+        return MODELS[case.data](case)
     starts, columns = case.pattern.positions(*shape, case.seed)
     values = case.cast(torch.randn(len(columns), generator=generator(case)))
     return from_positions(starts, columns, values, shape, case.pattern)
+
+
+def given(case: Case) -> Sparse:
+    """The matrix of a case's file in its dtype; where that has a scale, no number may be beyond its range."""
+    scale = SCALES.get(case.torch_dtype)
+    a = sources.load(case.data, torch.float32 if scale else case.torch_dtype, case.seed)
+    if (
+        scale
+        and a.nonzeros
+        and (largest := float(a.values.abs().max())) > (most := scale * torch.finfo(case.torch_dtype).max)
+    ):
+        raise Unusable(
+            f"{case}: {case.data} holds values up to {largest:.3g}; {case.dtype} reaches {most:.3g} at its "
+            "scale. Measure it in another dtype, or scale it."
+        )
+    return replace(a, values=case.cast(a.values))
 
 
 def generator(case: Case, salt: int = 0) -> torch.Generator:

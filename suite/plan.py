@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from suite import recordings, sources
+from suite import recordings, sources, whole
 from suite.case import DTYPES, Case, from_id
 from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
@@ -52,7 +52,8 @@ def plan(
 
     asked: a model whose recordings stand in for what cases draw; other cases are then left out.
     `kernels` are globs, with commas between them. Of kernels that the device refuses with a selector, that is
-    not said for every selector: they are left out.
+    not said for every selector: they are left out. So are cases that nobody named and that have only dense
+    kernels here, such as those of a dtype that a CPU has no sparse kernels for.
     """
     chosen = [pick("workload", name, WORKLOADS) for name in workloads] or list(WORKLOADS.values())
     if cases:
@@ -61,7 +62,7 @@ def plan(
         for case in named:
             exist(case)
         if asked:
-            recordings.record_again(asked, named)
+            whole.again(asked, named)
         ordered = [(label or home(case, extent), case) for case in named]
     else:
         lists = [
@@ -69,7 +70,7 @@ def plan(
             for one in chosen
         ]
         if asked:
-            lists = recordings.instead(lists, asked)
+            lists = whole.instead(lists, asked)
         lists = [coarse_to_fine(cases) for cases in lists]
         ordered = [one for row in zip_longest(*lists) for one in row if one]
     globs = kernels.split(",")
@@ -93,7 +94,9 @@ def plan(
     for name, case in ordered:
         firsts.setdefault(case, name)  # two workloads may share a case; it is measured once
     items = [Item(name, case, fitting(case, able, device)) for case, name in firsts.items()]
-    items = [one for one in items if one.kernels]
+    picked = axes or cases or matrices or routes or asked or kernels != "*"
+    dense = {one.name for one in able if one.dense}
+    items = [one for one in items if (one.kernels if picked else set(one.kernels) - dense)]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
     return items

@@ -10,12 +10,20 @@ from torch import Tensor
 
 ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 SUMS_IN = 2.0**-24  # products of 16-bit numbers are summed in float32
+# Of 8-bit numbers tensor cores add 32 products at a time, to a sum of which they keep 14 bits and cut off the
+# rest (DeepSeek-V3, arXiv 2412.19437, section 3.3.2). What is cut off adds up: n / 32 times up to 2^-13 of a
+# sum that grows as sqrt(n). The other is what few products lose, lined up with the largest of them.
+CUT_OFF, LINED_UP = 2.0**-19, 2.0**-13
 SPREAD = 6.0  # standard deviations a sum of random roundings is allowed
 
 
-def of_sums(expected: Tensor, counts: Tensor | int, terms: Tensor, dtype: torch.dtype) -> Tensor:
+def of_sums(
+    expected: Tensor, counts: Tensor | int, terms: Tensor, dtype: torch.dtype, eight_bits: bool = False
+) -> Tensor:
     """Of sums of `counts` products each, whose magnitudes add up to `terms`, rounded to `dtype` once."""
-    sums = SPREAD * SUMS_IN * torch.as_tensor(counts).double().sqrt() * terms
+    roots = torch.as_tensor(counts).double().clamp(min=1).sqrt()
+    each = CUT_OFF * roots + LINED_UP / roots if eight_bits else SUMS_IN * roots
+    sums = SPREAD * each * terms
     return ROUNDING[dtype] * expected.abs() + sums + torch.finfo(dtype).tiny
 
 
@@ -34,4 +42,5 @@ def of_product(expected: Tensor, where: Tensor, values: Tensor, b: Tensor, dtype
     wide = b.double()
     by_largest = torch.outer(summed(magnitudes), wide.abs().amax(0))
     by_norms = torch.outer(summed(magnitudes**2).sqrt(), wide.norm(dim=0))
-    return of_sums(expected, counts.unsqueeze(1), torch.minimum(by_largest, by_norms), dtype)
+    terms, eight_bits = torch.minimum(by_largest, by_norms), values.itemsize == 1
+    return of_sums(expected, counts.unsqueeze(1), terms, dtype, eight_bits)

@@ -43,6 +43,10 @@ class Sparse:
     def dtype(self) -> torch.dtype:
         return self.values.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
     @cached_property
     def row_lengths(self) -> Tensor:
         """Nonzeros of each row, int64[m]."""

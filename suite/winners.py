@@ -4,9 +4,10 @@ Which is best is decided as the table decides it, so that a window belongs to a 
 """
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 from suite.reading.about import identity
-from suite.reading.frame import best_of, grouped
+from suite.reading.frame import best_of, fastest, grouped
 from suite.reading.row import Row
 from suite.record import Result
 
@@ -29,15 +30,18 @@ def winners(results: Iterable[Result], everything: bool = False) -> dict[tuple[s
             about = identity(rows[0].first)
             curves.setdefault(tuple(about[name] for name in CURVE), []).append(at)
     chosen = [min(curve, key=lambda at: unfitness(cases[at])) for curve in curves.values()]
-    return {at: best_of_each(cases[at]) for at in chosen[: MOST // 2]}
+    windows = {at: best_of_each(cases[at]) for at in chosen}
+    sums = accumulate(map(len, windows.values()))
+    return {at: windows[at] for at, count in zip(windows, sums, strict=True) if count <= MOST}
 
 
 def unfitness(rows: list[Row]) -> tuple[bool, float]:
     """How little a case says of its curve's energy: least where both kinds ran, near the typical sparsity."""
     sparsity = next((row.first.sparsity for row in rows if row.first.sparsity is not None), 0.0)
-    return len(best_of_each(rows)) < 2, abs(sparsity - TYPICAL)
+    return None in best_of(rows).values(), abs(sparsity - TYPICAL)
 
 
 def best_of_each(rows: list[Row]) -> tuple[str, ...]:
-    """The best dense and the best sparse kernel, where there are any."""
-    return tuple(row.first.entry for row in best_of(rows).values() if row)
+    """The best dense and the best sparse kernel, and the best dense one without zeros, if there are any."""
+    filled = fastest([row for row in rows if row.first.execution == "dense" and not row.first.dense])
+    return tuple(row.first.entry for row in (*best_of(rows).values(), filled) if row)

@@ -67,7 +67,7 @@ def chosen(one, flash, tile, heads, dtype, asked=1):
 
     asked: the seed of the selection whose answer is expected.
     """
-    flash.quickest = lambda key, ways, call, on: flash.Way(*tile, 1, 1)
+    flash.quickest = lambda key, ways, call, on: flash.Way(tile, 1, 1)
     of = point(one, 0.5, dtype, (2, 1, 256, 16, 64))
     _, *live = make_operands(of)
     made = one.prepare(selection(of, heads, seed=0), *live)

@@ -89,7 +89,7 @@ def routed(scatter):
     of = from_id(TALL)
     operands = make_operands(of)
     for tile in TILES:
-        scatter.quickest = lambda key, ways, call, on, tile=tile: scatter.Way(*tile, 1, 1)
+        scatter.quickest = lambda key, ways, call, on, tile=tile: scatter.Way(tile, 1, 1)
         made = one.prepare(*operands)
         yield f"{of} by {tile}", answered(made.run(*operands[3:]), of, operands)
         yield f"work by {tile}", unlike(made.executed(), whole_tiles(of, operands[0], *tile))
@@ -105,7 +105,7 @@ def stepped(scatter, step):
     scatter.TABLE, scatter.GROUP = 32, 2
     of = from_id(TALL.replace("moe/", "moe_step/"))
     operands = make_operands(of)
-    step.quickest = lambda key, ways, call, on: scatter.Way(*TILES[1], 1, 1)
+    step.quickest = lambda key, ways, call, on: scatter.Way(TILES[1], 1, 1)
     made = one.prepare(*operands)
     yield f"{of} by {TILES[1]}", answered(made.run(*operands[1:]), of, operands)
     yield "work", unlike(made.executed(), whole_steps(of, operands[0], *TILES[1]))
@@ -195,7 +195,7 @@ def paged(pages):
     yield from told(one, PAGED)
     pages.MARKED, pages.LISTED = 4, 8
     for heads, dtype, tokens in ((2, "float16", 16), (4, "float32", 32)):
-        pages.quickest = lambda key, ways, call, on, tokens=tokens: pages.Way(tokens, 4, 1, 1)
+        pages.quickest = lambda key, ways, call, on, tokens=tokens: pages.Way((tokens, 4), 1, 1)
         of = from_id(CHOSEN.format(dtype))
         mask, k, v, q = make_operands(of)
         made = one.prepare(mask, k, v, q)

@@ -4,9 +4,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from scripts import LOST, NO_PERMISSION, NOT_SUPPORTED, Nvml, Stream, properties
 
-from suite.cuda import nvml, timers
+from suite.case import FLOAT8
+from suite.cuda import nvml, timers, windows
 from suite.cuda.device import Cuda, architectures
 from suite.measure import Contender
 from suite.registry import Unusable
@@ -289,3 +291,37 @@ def test_a_window_of_calls_that_cannot_be_recorded_launches_them_in_turn():
 def test_a_window_turns_over_two_copies_where_more_cannot_be_had():
     assert cuda(Stream(free=1 << 20)).rotation(contender(Stream(), 1e-3)) == 2
     assert cuda().rotation(contender(Stream(), 1e-3, touched=1 << 19)) == 11
+
+
+@pytest.mark.parametrize(
+    ("isa", "eight_bits", "names"),
+    [
+        (architectures(7, 5), True, []),
+        (architectures(8, 0), True, ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4"]),
+        (architectures(8, 9), False, ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4", FLOAT8]),
+        (
+            architectures(9, 0),
+            True,
+            ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4", FLOAT8, f"{FLOAT8} 2:4"],
+        ),
+    ],
+    ids=["7.5", "8.0", "8.9 without 2:4 of 8 bits", "9.0"],
+)
+def test_ceilings_are_of_what_the_chip_and_its_library_multiply(isa, eight_bits, names, monkeypatch):
+    def compress(dense):
+        if dense.dtype == torch.float8_e4m3fn and not eight_bits:
+            raise RuntimeError("operation not supported")
+        assert ((dense.float().unflatten(1, (-1, 4)) != 0).sum(-1) <= 2).all()
+        return dense
+
+    def multiply(held, b, out_dtype=None, alg_id=None):
+        assert alg_id == 3
+        return (held.float() @ b.float()).to(out_dtype or b.dtype)
+
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.aten, "_cslt_compress", compress)
+    monkeypatch.setattr(torch.ops.aten, "_cslt_sparse_mm_search", lambda *_, **__: 3)
+    monkeypatch.setattr(torch.ops.aten, "_cslt_sparse_mm", multiply)
+    found = dict(windows.products(32, "cpu", isa))
+    assert [name for name in found if "float32" not in name] == names
+    assert all(product().shape == (32, 32) for product in found.values())

@@ -152,11 +152,12 @@ def test_a_way_that_does_not_fit_takes_for_ever():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 64, 100, 128, 129, 5000])
 def test_there_is_a_way_for_any_width(n):
-    blocks = importlib.import_module("suite.kernels.spmm.blocks_triton").ways(n)
+    module = importlib.import_module("suite.kernels.spmm.blocks_triton")
+    blocks = [one.tile[0] for one in module.ways(module.TILES, n, 64)]
     rows = importlib.import_module("suite.kernels.spmm.rows_triton").ways(n)
     assert blocks and rows
-    assert all(one.columns < 2 * max(n, 16) and one.columns >= min(n, 64) for one in blocks)
-    assert all(one.columns < 2 * n or n == 1 for one in rows)
+    assert all(min(n, 64) <= columns < 2 * max(n, 16) for columns in blocks)
+    assert all(one.tile[1] < 2 * n or n == 1 for one in rows)
 
 
 ABSENT = """
@@ -184,7 +185,7 @@ def test_without_triton_the_kernels_are_there_and_say_what_they_want():
     done = subprocess.run((sys.executable, "-c", ABSENT, *names), capture_output=True, text=True)
     said = [
         "needs sm_80, which Made Up lacks",
-        "needs triton, which is not installed here: pip install triton",
+        "needs Triton, which comes with torch for CUDA on Linux: pip install triton",
     ]
     assert done.stdout.splitlines() == [str(said)] * len(names), done.stderr
 
@@ -205,7 +206,7 @@ def made(name, **of):
 def test_blocks_cost_their_positions_times_whole_tiles(name, n, dtype):
     one, a = made(name, pattern=Block(32, 16, 0.6), dtype=dtype, m=200, k=250, n=n)
     held, size = bsr(a, 32, 16), a.dtype.itemsize
-    blocks, tile = len(held.columns), one.note["columns"]
+    blocks, tile = len(held.columns), one.note["way"].tile[0]
     assert one.note["algorithm"] == ("32x16" if name == "spmm_block_triton" else "16x32")
     assert one.executed == 2 * blocks * 32 * 16 * -(-n // tile) * tile
     assert one.values == blocks * 32 * 16 * size
@@ -219,7 +220,7 @@ def test_blocks_cost_their_positions_times_whole_tiles(name, n, dtype):
 @pytest.mark.parametrize("n", [8, 40, 200])
 def test_sampled_blocks_cost_whole_blocks_and_whole_steps(n):
     one, mask = made("sddmm_block_triton", pattern=Block(64, 32, 0.6), dtype="bfloat16", m=300, k=200, n=n)
-    blocks, step = len(bsr(mask, 64, 32).columns), one.note["depth"]
+    blocks, step = len(bsr(mask, 64, 32).columns), one.note["way"].tile[0]
     assert one.executed == 2 * blocks * 64 * 32 * -(-n // step) * step
     assert (one.values, one.metadata) == (0, blocks * (8 + 64 * (4 + 4)))
 
@@ -227,7 +228,7 @@ def test_sampled_blocks_cost_whole_blocks_and_whole_steps(n):
 @pytest.mark.parametrize(("k", "index"), [(300, 2), (70000, 4)])
 def test_rows_cost_whole_steps_of_nonzeros(k, index):
     one, a = made("spmm_csr_triton", pattern=Unstructured(0.9), dtype="float32", m=9, k=k, n=40)
-    step, pieces = one.note["step"], one.holds[0]
+    step, pieces = one.note["way"].tile[2], one.holds[0]
     firsts, ends = pieces.firsts.long(), pieces.ends.long()
     steps = sum(-(-(int(end) - int(first) // 4 * 4) // step) for first, end in zip(firsts, ends, strict=True))
     assert one.executed == 2 * steps * step * 64
@@ -239,7 +240,7 @@ def test_rows_cost_whole_steps_of_nonzeros(k, index):
 
 def test_a_vector_costs_as_much_as_the_longest_of_its_rows():
     one, _ = made("spmm_csr_triton", pattern=Unstructured(0.5), dtype="bfloat16", m=70, k=300, n=1)
-    rows, step, pieces = int(one.note["algorithm"].split("x")[0]), one.note["step"], one.holds[0]
+    (rows, _, step), pieces = one.note["way"].tile, one.holds[0]
     spans = [int(end) - int(first) // 8 * 8 for first, end in zip(pieces.firsts, pieces.ends, strict=True)]
     longest = [max(spans[at : at + rows]) for at in range(0, len(spans), rows)]
     assert one.executed == 2 * sum(-(-each // step) for each in longest) * rows * step

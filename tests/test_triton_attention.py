@@ -95,7 +95,7 @@ def test_tensor_cores_are_fed_by_a_pipeline(architecture, product, operands, com
 @pytest.mark.parametrize("block", [16, 32, 64, 128])
 def test_there_is_a_way_for_every_block(block, d, size):
     for way in flash.ways(block, d, size):
-        assert block % way.rows == block % way.keys == 0 and min(way.rows, way.keys) >= 16
+        assert all(block % side == 0 and side >= 16 for side in way.tile)
     assert flash.ways(block, d, size)
 
 
@@ -122,15 +122,14 @@ def test_a_full_one_takes_any_blocks_of_a_sequence_of_sixteens():
         assert every.shape == (2 * n // block, n // block)
 
 
-@pytest.mark.parametrize("way", [flash.Way(64, 64, 4, 1), flash.Way(32, 64, 4, 1), flash.Way(64, 32, 4, 1)])
+@pytest.mark.parametrize("way", [flash.Way(one, 4, 1) for one in ((64, 64), (32, 64), (64, 32))])
 def test_work_is_that_of_the_kept_blocks(way):
     """All of each; of a row's own block, the keys up to the last query of a tile, in whole tiles of keys."""
     of = point("attention_causal", b=128, n=512)
     a, *_ = make_operands(of)
     below = a.nonzeros - a.shape[0]
-    looked = sum(
-        way.rows * (-(-(first + way.rows) // way.keys) * way.keys) for first in range(0, 128, way.rows)
-    )
+    rows, keys = way.tile
+    looked = sum(rows * (-(-(first + rows) // keys) * keys) for first in range(0, 128, rows))
     pairs = below * 128**2 + a.shape[0] * looked
     assert flash.executed(a, way, 128, 64, 4, last=True) == 4 * 64 * pairs
     assert flash.executed(a, way, 128, 64, 4, last=False) == 4 * 64 * a.nonzeros * 128**2

@@ -135,8 +135,8 @@ def test_however_choices_fall_there_are_tiles_for_them(loads, rows):
 @pytest.mark.parametrize("choices", [1, 8, 64, 1000, 70000])
 def test_tiles_are_as_tall_as_an_experts_load(choices, size):
     there = scatter.ways(choices, 8, size)
-    assert there and all(one.rows <= max(16, 4 * choices / 8) for one in there)
-    assert all(one.rows >= min(choices / 16, 64) for one in there)
+    assert there and all(one.tile[0] <= max(16, 4 * choices / 8) for one in there)
+    assert all(one.tile[0] >= min(choices / 16, 64) for one in there)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +176,4 @@ def test_buffers_are_made_where_the_operands_are(name, op):
 def test_a_wide_tile_is_not_the_first_choice_where_sums_have_no_room():
     """Two sums of 128 x 128 spill without wgmma; the tuner finds out, what is compiled unseen must not."""
     firsts = [scatter.ways(choices, 8, size)[0] for choices, size in product((8, 512, 9000), (2, 4))]
-    assert all(2 * one.rows * one.columns <= 32 * one.warps * 64 for one in firsts)
+    assert all(2 * one.tile[0] * one.tile[1] <= 32 * one.warps * 64 for one in firsts)

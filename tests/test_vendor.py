@@ -15,11 +15,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.sparse import _semi_structured_conversions, _triton_ops
-from vendors import OLD, WORKSPACE, Gpu, Library
+from vendors import OLD, WORKSPACE, Gpu, Library, SparseLt
 
-from suite.case import DTYPES, case
+from suite.case import DTYPES, FLOAT8, case
+from suite.check import Wrong, check, question
 from suite.conformance import cases_for, examine
-from suite.cuda import cusparse, terms
+from suite.cuda import cusparse, cusparselt, libraries, terms
+from suite.cuda.device import architectures
 from suite.formats import two_of_four
 from suite.formats.bell import NONE, bell
 from suite.formats.padded import padded
@@ -41,12 +43,17 @@ DENSE = (
     "spmm_dense_cublas_mv",
     "spmm_dense_cublas_tf32",
     "spmm_dense_cublas_compiled",
+    "spmm_dense_cublas_scaled",
+    "spmm_dense_cublas_scaled_tokens",
 )
+SCALED = DENSE[-2:]
 CSR = ("spmm_csr_cusparse_1", "spmm_csr_cusparse_2", "spmm_csr_cusparse_3")
 CUSPARSE = (*CSR, "spmm_bsr_cusparse", "spmm_bell_cusparse")
-TWO_OF_FOUR = ("spmm_nm_cusparselt", "spmm_nm_cutlass")
+DIRECT = "spmm_nm_cusparselt_direct"
+TWO_OF_FOUR = ("spmm_nm_cusparselt", "spmm_nm_cutlass", DIRECT)
 TRITON = "spmm_bsr_triton_torch"
-VENDORS = (*DENSE, *CUSPARSE, *TWO_OF_FOUR, TRITON, "spmm_csr_torch_gpu")
+FILLED = ("spmm_filled_cublas", "spmm_filled_cublas_tokens")
+VENDORS = (*DENSE, *FILLED, *CUSPARSE, *TWO_OF_FOUR, TRITON, "spmm_csr_torch_gpu")
 
 
 @pytest.fixture
@@ -60,8 +67,8 @@ def library(monkeypatch):
 
 
 @pytest.fixture
-def semi_structured(monkeypatch):
-    """The products of both 2:4 libraries on the host; what they were asked is kept."""
+def semi_structured(monkeypatch, sparse_lt):
+    """torch's products of both 2:4 libraries on the host; what they were asked is kept."""
     held, asked = {}, []
     unpacked = _semi_structured_conversions.sparse_semi_structured_to_dense_cutlass
 
@@ -92,6 +99,36 @@ def semi_structured(monkeypatch):
     monkeypatch.setattr(torch._C, "_cusparselt", SimpleNamespace(mm_search=search), raising=False)
     monkeypatch.setattr(torch, "_sparse_semi_structured_mm", cutlass)
     return asked
+
+
+@pytest.fixture
+def sparse_lt(monkeypatch):
+    made = SparseLt()
+    monkeypatch.setattr(cusparselt, "library", lambda: made)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=7))
+    cusparselt.handle.cache_clear()
+    cusparselt.plan.cache_clear()
+    yield made
+    cusparselt.handle.cache_clear()
+    cusparselt.plan.cache_clear()
+
+
+@pytest.fixture
+def scaled_mm(monkeypatch):
+    """What a GPU takes of 8-bit products, in front of the host's; scales that were given are kept."""
+    multiply, seen = torch._scaled_mm, []
+
+    def rules(left, right, scale_left, scale_right, *, out_dtype, out, use_fast_accum=False):
+        assert left.stride() == (left.shape[1], 1) and right.stride() == (1, right.shape[0])
+        assert left.shape[1] % 16 == right.shape[0] % 16 == right.shape[1] % 16 == 0
+        assert out.is_contiguous() and out.dtype == out_dtype == torch.bfloat16
+        assert scale_left.dtype == scale_right.dtype == torch.float32
+        seen.append((float(scale_left), float(scale_right)))
+        return multiply(left, right, scale_left, scale_right, out_dtype=out_dtype, out=out)
+
+    monkeypatch.setattr(torch, "_scaled_mm", rules)
+    return seen
 
 
 @pytest.fixture
@@ -130,7 +167,7 @@ def eager(monkeypatch):
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_kernel_tells_its_library_what_it_means(
-    name, library, semi_structured, triton, eager, clean_flags, fresh
+    name, library, semi_structured, sparse_lt, scaled_mm, triton, eager, clean_flags, fresh
 ):
     one = replace(KERNELS[name], extents=("default",))  # for the others there is one trial a dtype
     assert one.on == "cuda"
@@ -168,7 +205,7 @@ def operands(pattern=None, dtype="float32", **sizes):
     )
 
 
-@pytest.mark.parametrize("name", [one for one in DENSE if one != "spmm_dense_cublas_tf32"])
+@pytest.mark.parametrize("name", [one for one in DENSE if "float32" in KERNELS[one].dtypes])
 def test_dense_products_round_nothing_early(name, clean_flags, eager):
     clean_flags.allow_tf32 = True
     KERNELS[name].prepare(*operands(m=4, k=5, n=1))
@@ -193,6 +230,34 @@ def test_compiling_leaves_graphs_to_the_instrument(monkeypatch, clean_flags):
     monkeypatch.setattr(torch, "compile", lambda layer, **how: asked.update(how) or layer)
     assert KERNELS["spmm_dense_cublas_compiled"].prepare(*operands()).hidden
     assert asked == {"dynamic": False, "mode": "max-autotune-no-cudagraphs"}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_weight_without_zeros_is_multiplied_and_is_no_baseline(name, clean_flags):
+    one = KERNELS[name]
+    at = case("spmm", NofM(2, 4), "bfloat16", m=16, k=32, n=4)
+    asked = question(at, make_operands(at))
+    a, b = asked.of(one).operands
+    masked = asked.operands[0].dense
+    assert one.fits(at) and one.filled and not one.dense and a.nonzeros == 16 * 32 and a.dense.all()
+    assert torch.equal(a.dense[masked != 0], masked[masked != 0]) and torch.equal(b, asked.operands[1])
+    made = one.prepare(*one.arrange((a, b), (1,)))
+    assert check(made.run(b), asked.filled) < 1
+    with pytest.raises(Wrong):
+        check(made.run(b), asked)
+    assert made.executed == 2 * 16 * 32 * 4 and made.note == {"weight": "no zeros"}
+    dense = KERNELS[name.replace("filled", "dense")]
+    assert dense.prepare(*dense.arrange(asked.operands, (1,))).note == {"weight": "zeros in place"}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_eight_bits_are_multiplied_with_the_scale_of_their_dtype(name, scaled_mm):
+    one = KERNELS[name]
+    a, b = one.arrange(operands(NofM(2, 4), FLOAT8, m=20, k=40, n=1), (1,))
+    made = one.prepare(a, b)
+    expected = a.dense.double() @ b.double() / 64**2
+    assert torch.allclose(made.run(b).double(), expected, rtol=2**-8, atol=1e-6)
+    assert scaled_mm == [(1 / 64, 1 / 64)]
 
 
 # cuSPARSE
@@ -231,7 +296,7 @@ def test_descriptors_go_with_the_kernel(library):
     assert sorted(library.gone) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("status", "error"), [(10, Refused), (4, Refused), (3, cusparse.Failed)])
+@pytest.mark.parametrize(("status", "error"), [(10, Refused), (4, Refused), (3, libraries.Failed)])
 def test_what_the_library_does_not_support_is_refused(status, error, library):
     library.status = status
     with pytest.raises(error, match=r"cusparseCreateCsr: (operation not supported|invalid value)"):
@@ -385,6 +450,106 @@ def test_the_library_searches_once_a_shape(semi_structured, fresh):
     assert semi_structured == [((64, 8), (None, None, None, True))]
     assert made[2].note == {"algorithm": 3, "split_k": 2, "cusparselt": 700, "padded": "32x64x8"}
     assert made[0].values == 32 * 64 and made[0].metadata == 32 * 64 // 8  # two bits for each of half
+
+
+def direct(dtype="bfloat16", pattern=None, **sizes):
+    """The kernel without torch, and its operands as it wants them."""
+    one = KERNELS[DIRECT]
+    return one, one.arrange(
+        operands(pattern or NofM(2, 4), dtype, **(sizes or {"m": 32, "k": 64, "n": 5})), (1,)
+    )
+
+
+def test_cusparselt_is_asked_in_its_order_and_searches_once_a_shape(sparse_lt):
+    one, of = direct()
+    one.prepare(*of)
+    kinds = ("StructuredDescriptorInit", "DenseDescriptorInit", "DenseDescriptorInit")
+    described = (*kinds, "MatmulDescriptorInit", "MatmulAlgSelectionInit", "MatmulPlanInit")
+    compressed = ("SpMMACompressedSize2", "SpMMACompress2")
+    searched = ("MatmulGetWorkspace", "MatmulSearch", *3 * ("MatmulAlgGetAttribute",))
+    end = ("MatmulGetWorkspace", "GetVersion")
+    assert sparse_lt.names == ["Init", *described, *compressed, *searched, *end]
+    sparse_lt.asked.clear()
+    made = one.prepare(*of)
+    assert sparse_lt.names == [*compressed, *end]
+    assert made.note.pop("search_seconds")
+    assert made.note == {"algorithm": 7, "split_k": 2, "mode": 1, "cusparselt": 800, "padded": "32x64x8"}
+    assert made.values == 32 * 64 and made.metadata == 32 * 64 // 8
+    assert made.holds[2].numel() == 2 * WORKSPACE  # as the search left it
+    one.prepare(*direct(m=32, k=64, n=9)[1])
+    assert sparse_lt.names.count("MatmulSearch") == 1
+
+
+def test_a_call_of_cusparselt_is_the_product_alone_on_the_live_operand(sparse_lt):
+    one, (a, b) = direct(m=32, k=64, n=8)
+    made = one.prepare(a, b)
+    sparse_lt.asked.clear()
+    other = (b * 2).t().contiguous().t()
+    assert torch.equal(made.run(other), made.run(other.clone()))
+    assert sparse_lt.names == ["Matmul"] * 2 and sparse_lt.asked[0][1][4] == other.data_ptr()
+
+
+def test_eight_bits_come_out_of_cusparselt_with_both_scales(sparse_lt):
+    one, (a, b) = direct(FLOAT8)
+    made = one.prepare(a, b)
+    answer = made.run(b)
+    assert answer.dtype == torch.bfloat16 and made.note["padded"] == "32x64x16"
+    assert torch.allclose(answer.double(), a.dense.double() @ b.double() / 64**2, rtol=2**-8, atol=1e-6)
+    assert [one[1][2]._obj.value for one in sparse_lt.asked if one[0] == "cusparseLtMatmul"] == [2.0**-12]
+
+
+@pytest.mark.parametrize(
+    "function", ["Init", "StructuredDescriptorInit", "MatmulDescriptorInit", "SpMMACompress2", "MatmulSearch"]
+)
+def test_what_cusparselt_does_not_support_is_refused_in_its_words(function, sparse_lt):
+    one, of = direct()
+    sparse_lt.failing[f"cusparseLt{function}"] = 10
+    said = rf"cuSPARSELt does not take it: cusparseLt{function}: operation not supported \(10\)"
+    with pytest.raises(Refused, match=said):
+        one.prepare(*of)
+    sparse_lt.failing[f"cusparseLt{function}"] = 3
+    with pytest.raises(libraries.Failed, match=rf"cusparseLt{function}: invalid value \(3\)"):
+        one.prepare(*of)
+
+
+def test_a_search_that_failed_is_done_again(sparse_lt):
+    one, of = direct()
+    sparse_lt.failing["cusparseLtMatmulSearch"] = 10
+    with pytest.raises(Refused):
+        one.prepare(*of)
+    sparse_lt.failing.clear()
+    assert one.prepare(*of).note["algorithm"] == 7
+
+
+def test_the_real_cusparselt_has_what_is_asked():
+    """Its functions by name; what they do takes a GPU."""
+    try:
+        real = cusparselt.library()
+    except OSError as failed:
+        pytest.skip(f"no cuSPARSELt here: {failed}")
+    assert real.cusparseLtGetErrorString(10) == b"operation not supported"
+
+
+def test_a_missing_cusparselt_is_said(monkeypatch):
+    def absent():
+        raise OSError("libcusparseLt.so.0: cannot open shared object file")
+
+    monkeypatch.setattr(cusparselt, "library", absent)
+    (said,) = refusals(DIRECT, Gpu())
+    assert said == (
+        "needs cuSPARSELt, which a torch for CUDA on Linux brings along: "
+        "libcusparseLt.so.0: cannot open shared object file"
+    )
+
+
+@pytest.mark.parametrize("name", [*SCALED, DIRECT])
+def test_eight_bits_need_a_chip_that_multiplies_them(name, sparse_lt):
+    at = case("spmm", NofM(2, 4), FLOAT8, m=64, k=64, n=8)
+    ampere = Gpu(architectures(8, 6), "Made Up G86")
+    assert [
+        one for one in KERNELS[name].refusals(at, ampere) if "sm_89" in one and "Made Up G86 lacks" in one
+    ]
+    assert not KERNELS[name].refusals(at, Gpu(architectures(8, 9)))
 
 
 def test_a_chip_without_a_cutlass_kernel_is_a_refusal_in_torchs_words(monkeypatch):

@@ -41,6 +41,20 @@ def test_the_winners_are_the_rows_the_table_shows() -> None:
     assert list(kernels) == list(made[made["best"]]["kernel"]) == ["dense", "late"]
 
 
+def test_dense_without_zeros_is_metered_beside_the_best_and_is_never_it() -> None:
+    """Zeros take less power: what dense costs without them is told apart."""
+    lines = [
+        line(kernel="dense", dense=True, execution="dense", seconds=[2.0] * 6),
+        line(kernel="sparse", seconds=[1.5] * 6),
+        line(kernel="filled", execution="dense", seconds=[1.0] * 6),
+        line(kernel="filled_slowly", execution="dense", seconds=[3.0] * 6),
+    ]
+    ((_, kernels),) = winners(lines).items()
+    made = frame.from_lines(lines)
+    assert kernels == ("dense", "sparse", "filled")
+    assert list(made[made["best"]]["kernel"]) == ["dense", "sparse"]
+
+
 def test_a_case_with_both_kinds_comes_before_a_nearer_one() -> None:
     lines = [line(seconds=[1.0] * 2, sparsity=0.9)]
     for dense in (True, False):

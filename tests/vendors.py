@@ -1,4 +1,4 @@
-"""Stand-ins for a GPU and for cuSPARSE: they hold what they are told against the library's own rules.
+"""Stand-ins for a GPU, cuSPARSE and cuSPARSELt: they hold what they are told against the libraries' rules.
 
 What was asked for is computed on the host, from the memory that was named: so a wrong order, size or address
 is a wrong answer here too.
@@ -36,7 +36,12 @@ ALGORITHMS = {  # of cusparse.h, by the format they are for
     "bell": (cusparse.BLOCKED_ELL_ALG1,),
     "bsr": (cusparse.BSR_ALG1,),
 }
-NUMBERS = {0: torch.float32, 2: torch.float16, 14: torch.bfloat16}  # of library_types.h
+NUMBERS = {  # of library_types.h
+    0: torch.float32,
+    2: torch.float16,
+    14: torch.bfloat16,
+    28: torch.float8_e4m3fn,
+}
 WORKSPACE = 96
 
 
@@ -140,6 +145,112 @@ class Library:
         outer = rows if order == 2 else columns
         found = read(values, outer * leading, dtype).view(outer, leading)
         return found[:, :columns] if order == 2 else found[:, :rows].t()
+
+
+TAKEN = {  # numbers of a product -> those of its answer; whole multiples of the 2:4 side, and of the others
+    torch.float16: (torch.float16, 16, 8),
+    torch.bfloat16: (torch.bfloat16, 16, 8),
+    torch.float8_e4m3fn: (torch.bfloat16, 32, 16),
+}
+BEST = {0: 7, 3: 2, 4: 1}  # attributes of an algorithm, as a search finds them
+
+
+@dataclass
+class SparseLt:
+    """cuSPARSELt, the same way. Its structures are the caller's: what they stand for, where they are tells.
+
+    A compressed matrix is its dense form's number, for its bytes are nobody's business.
+    """
+
+    made: dict = field(default_factory=dict)
+    held: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
+    failing: dict = field(default_factory=dict)  # function -> status
+
+    def __getattr__(self, name):
+        if not name.startswith("cusparseLt"):
+            raise AttributeError(name)
+
+        def call(*arguments):
+            self.asked.append((name, arguments))
+            return (
+                self.failing.get(name, 0) or getattr(self, name.removeprefix("cusparseLt"))(*arguments) or 0
+            )
+
+        return call
+
+    @property
+    def names(self):
+        return [name.removeprefix("cusparseLt") for name, _ in self.asked]
+
+    def cusparseLtGetErrorString(self, status):
+        return {4: b"architecture mismatch", 10: b"operation not supported"}.get(status, b"invalid value")
+
+    def Init(self, state):
+        self.made[state] = "state"
+
+    def GetVersion(self, state, out):
+        assert self.made[state] == "state"
+        out._obj.value = 800
+
+    def StructuredDescriptorInit(self, state, out, m, k, leading, aligned, kind, order, sparsity):
+        dtype = NUMBERS[kind]
+        assert m % TAKEN[dtype][1] == k % TAKEN[dtype][1] == 0
+        assert (leading, aligned, order, sparsity) == (k, 16, 2, 0)
+        self.made[out] = m, k, dtype
+
+    def DenseDescriptorInit(self, state, out, rows, columns, leading, aligned, kind, order):
+        assert aligned == 16 and leading == (columns if order == 2 else rows)
+        self.made[out] = rows, columns, NUMBERS[kind], order
+
+    def MatmulDescriptorInit(self, state, out, how_left, how_right, left, right, c, d, computed):
+        assert (how_left, how_right, computed) == (0, 1, 2) and c == d
+        (m, k, dtype), (n, depth, same, rows), (down, across, answer, columns) = map(
+            self.made.get, (left, right, d)
+        )
+        assert (down, across, depth, same, rows, columns) == (m, n, k, dtype, 2, 1)
+        assert answer == TAKEN[dtype][0] and n % TAKEN[dtype][2] == 0
+        self.made[out] = m, n, k, dtype, answer
+
+    def MatmulAlgSelectionInit(self, state, out, matmul, algorithm):
+        assert algorithm == 0
+        self.made[out] = {"of": self.made[matmul], 0: 0, 3: 1, 4: 1}
+
+    def MatmulPlanInit(self, state, out, matmul, selection):
+        assert self.made[selection]["of"] == self.made[matmul]
+        self.made[out] = self.made[selection]
+
+    def MatmulAlgGetAttribute(self, state, selection, attribute, out, size):
+        assert size == 4
+        out._obj.value = self.made[selection][attribute]
+
+    def MatmulGetWorkspace(self, state, plan, out):
+        out._obj.value = WORKSPACE * self.made[plan][3]  # more where k is split
+
+    def SpMMACompressedSize2(self, state, left, size, spare):
+        m, k, dtype = self.made[left]
+        size._obj.value, spare._obj.value = m * k // 2 * dtype.itemsize + m * k // 8, 0
+
+    def SpMMACompress2(self, state, left, is_left, how, dense, out, spare, stream):
+        m, k, dtype = self.made[left]
+        assert (is_left, how, stream) == (1, 0, 7) and spare
+        matrix = read(dense, m * k, dtype).view(m, k).double()
+        assert (matrix.unflatten(1, (-1, 4)) != 0).sum(-1).max() <= 2
+        read(out, 2)[:] = torch.tensor([-1, len(self.held)], dtype=torch.int32)
+        self.held.append(matrix)
+
+    def MatmulSearch(self, state, plan, *matrices):
+        self.Matmul(state, plan, *matrices)
+        self.made[plan] |= BEST  # the selection's too
+
+    def Matmul(self, state, plan, one, packed, b, zero, c, d, workspace, streams, count):
+        m, n, k, dtype, answer = self.made[plan]["of"]
+        assert self.made[state] == "state" and workspace and (list(streams), count) == ([7], 1)
+        assert zero._obj.value == 0 and c == d
+        mark, at = read(packed, 2).tolist()
+        assert mark == -1
+        tokens = read(b, n * k, dtype).view(n, k).double()
+        read(d, n * m, answer).view(n, m).copy_(one._obj.value * tokens @ self.held[at].T)
 
 
 def read(address, count, dtype=torch.int32):

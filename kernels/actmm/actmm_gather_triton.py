@@ -4,21 +4,13 @@ Bad at: many tokens, which together use everything; low sparsity, where masked l
 than a library's do.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.kernel import kernel
 
-try:
-    from suite.kernels.actmm import neurons_triton as neurons
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    neurons = None
+neurons = in_triton("suite.kernels.actmm.neurons_triton")
 
 DTYPES = ("float32", "bfloat16", "float16")
 ISA = ("sm_80",)
-
-
-def refuse(case, device):
-    return [] if neurons else ["needs triton, which is not installed here: pip install triton"]
 
 
 @kernel(
@@ -26,7 +18,7 @@ def refuse(case, device):
     on="cuda",
     dtypes=DTYPES,
     isa=ISA,
-    refuse=refuse,
+    refuse=no_triton,
     chooses=True,
     ids=("teal", "cats", "polar-sparsity"),
 )

@@ -13,15 +13,13 @@ One token is multiplied by the processors' ordinary arithmetic, several by tenso
 sixteen tokens are filled up with zeros.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from suite.activations import Active, taken
-from suite.cuda.tuning import processors, quickest
+from suite.cuda.tuning import Way, processors, quickest
 from suite.kernel import Prepared
 from suite.ops.actmm import reaching
 
@@ -30,33 +28,23 @@ PARTS = 64  # that neurons are shared out to, at most: one program adds them up
 SIZE = 256  # outputs of a program that adds up
 
 
-@dataclass(frozen=True)
-class Way:
-    """Outputs of a tile, numbers of a step; programs a processor (down); warps; steps on their way."""
-
-    outputs: int
-    step: int
-    each: int
-    warps: int
-    stages: int
-
-
+# Outputs of a tile, numbers of a step, programs a processor (down).
 DOWN_ONE = (
-    *(Way(128, 32, 8, 4, 1), Way(256, 16, 8, 4, 1), Way(128, 64, 4, 8, 1), Way(256, 32, 4, 8, 1)),
-    *(Way(64, 64, 8, 4, 1), Way(64, 32, 16, 2, 1), Way(512, 16, 4, 8, 1)),
+    *(Way((128, 32, 8), 4, 1), Way((256, 16, 8), 4, 1), Way((128, 64, 4), 8, 1), Way((256, 32, 4), 8, 1)),
+    *(Way((64, 64, 8), 4, 1), Way((64, 32, 16), 2, 1), Way((512, 16, 4), 8, 1)),
 )
 UP_ONE = (
-    *(Way(16, 256, 1, 4, 1), Way(8, 512, 1, 4, 1), Way(4, 1024, 1, 4, 1), Way(16, 512, 1, 8, 1)),
-    *(Way(4, 512, 1, 2, 1), Way(1, 1024, 1, 1, 1)),
+    *(Way((16, 256, 1), 4, 1), Way((8, 512, 1), 4, 1), Way((4, 1024, 1), 4, 1), Way((16, 512, 1), 8, 1)),
+    *(Way((4, 512, 1), 2, 1), Way((1, 1024, 1), 1, 1)),
 )
 # Of several tokens, by the bytes of a number.
 DOWN = {
-    2: (Way(64, 64, 4, 4, 3), Way(128, 32, 4, 4, 3), Way(128, 64, 2, 4, 3), Way(64, 32, 8, 4, 4)),
-    4: (Way(32, 32, 4, 4, 2), Way(64, 32, 4, 4, 2), Way(32, 64, 4, 4, 2)),
+    2: (Way((64, 64, 4), 4, 3), Way((128, 32, 4), 4, 3), Way((128, 64, 2), 4, 3), Way((64, 32, 8), 4, 4)),
+    4: (Way((32, 32, 4), 4, 2), Way((64, 32, 4), 4, 2), Way((32, 64, 4), 4, 2)),
 }
 UP = {
-    2: (Way(16, 128, 1, 4, 4), Way(32, 128, 1, 4, 3), Way(64, 64, 1, 4, 4), Way(16, 256, 1, 4, 3)),
-    4: (Way(16, 64, 1, 4, 2), Way(32, 32, 1, 4, 2), Way(32, 64, 1, 4, 2)),
+    2: (Way((16, 128, 1), 4, 4), Way((32, 128, 1), 4, 3), Way((64, 64, 1), 4, 4), Way((16, 256, 1), 4, 3)),
+    4: (Way((16, 64, 1), 4, 2), Way((32, 32, 1), 4, 2), Way((32, 64, 1), 4, 2)),
 }
 
 
@@ -165,12 +153,13 @@ def tile_of(n: int) -> int:
 
 def issued(way: Way, tokens: int, outputs: int, deep: int, n: int) -> int:
     """FLOPs, those of whole tiles."""
-    tiles = -(-n // tokens) * -(-outputs // way.outputs) * -(-deep // way.step)
-    return 2 * tiles * tokens * way.outputs * way.step
+    tall, step, _ = way.tile
+    return 2 * -(-n // tokens) * -(-outputs // tall) * -(-deep // step) * tokens * tall * step
 
 
-def noted(way: Way) -> dict[str, object]:
-    return {"tile": f"{way.outputs}x{way.step}", "warps": way.warps, "stages": way.stages}
+def launched(way: Way) -> dict[str, int]:
+    """What either product takes of it."""
+    return {"OUTPUTS": way.tile[0], "STEP": way.tile[1], **way.options}
 
 
 def down(w: Tensor, cut: Tensor | Active, x: Tensor) -> Prepared:
@@ -179,21 +168,17 @@ def down(w: Tensor, cut: Tensor | Active, x: Tensor) -> Prepared:
     rows, out, tokens = w.t().contiguous(), w.new_empty(n, m), tile_of(n)
 
     def parts_of(way: Way) -> int:
-        others = -(-m // way.outputs) * -(-n // tokens)
-        return max(1, min(PARTS, way.each * processors(x) // others, -(-k // way.step)))
+        outputs, step, each = way.tile
+        others = -(-m // outputs) * -(-n // tokens)
+        return max(1, min(PARTS, each * processors(x) // others, -(-k // step)))
 
     there = DOWN_ONE if n == 1 else DOWN[w.itemsize]
     partial = w.new_empty(max(map(parts_of, there)), n, m, dtype=torch.float32)
 
     def launch(way: Way, x: Tensor, cuts: Tensor) -> None:
         parts = parts_of(way)
-        multiply_down[(-(-m // way.outputs), parts, -(-n // tokens))](
-            *(rows, cuts, x, partial, m, k, n, parts),
-            TOKENS=tokens,
-            OUTPUTS=way.outputs,
-            STEP=way.step,
-            num_warps=way.warps,
-            num_stages=way.stages,
+        multiply_down[(-(-m // way.tile[0]), parts, -(-n // tokens))](
+            *(rows, cuts, x, partial, m, k, n, parts), TOKENS=tokens, **launched(way)
         )
         across = triton.next_power_of_2(parts)
         add_up[(-(-n * m // SIZE),)](partial, out, n * m, parts, PARTS=across, SIZE=SIZE)
@@ -215,7 +200,7 @@ def down(w: Tensor, cut: Tensor | Active, x: Tensor) -> Prepared:
         values=lambda: int(reaching(*last).any(1).sum()) * m * w.itemsize,
         metadata=0,
         holds=(rows, cut, partial, out),
-        note=noted(way) | {"parts": parts_of(way)},
+        note={"way": way, "parts": parts_of(way)},
     )
 
 
@@ -225,13 +210,8 @@ def up(w: Tensor, cut: Tensor | Active, x: Tensor, g: Tensor) -> Prepared:
     out, tokens = torch.empty_like(g), tile_of(n)
 
     def launch(way: Way, x: Tensor, g: Tensor, cuts: Tensor) -> None:
-        multiply_up[(-(-m // way.outputs), -(-n // tokens))](
-            *(w, cuts, x, g, out, m, k, n),
-            TOKENS=tokens,
-            OUTPUTS=way.outputs,
-            STEP=way.step,
-            num_warps=way.warps,
-            num_stages=way.stages,
+        multiply_up[(-(-m // way.tile[0]), -(-n // tokens))](
+            *(w, cuts, x, g, out, m, k, n), TOKENS=tokens, **launched(way)
         )
 
     there = UP_ONE if n == 1 else UP[w.itemsize]
@@ -248,9 +228,10 @@ def up(w: Tensor, cut: Tensor | Active, x: Tensor, g: Tensor) -> Prepared:
 
     def executed() -> int:
         """Tiles of neurons of which none counts are left out."""
-        live = torch.nn.functional.pad(reaching(*last), (0, -n % tokens, 0, -m % way.outputs))
-        tiles = live.view(-1, way.outputs, live.shape[1] // tokens, tokens).any(3).any(1).sum()
-        return int(tiles) * issued(way, tokens, way.outputs, k, tokens)
+        outputs = way.tile[0]
+        live = torch.nn.functional.pad(reaching(*last), (0, -n % tokens, 0, -m % outputs))
+        tiles = live.view(-1, outputs, live.shape[1] // tokens, tokens).any(3).any(1).sum()
+        return int(tiles) * issued(way, tokens, outputs, k, tokens)
 
     return Prepared(
         run,
@@ -258,5 +239,5 @@ def up(w: Tensor, cut: Tensor | Active, x: Tensor, g: Tensor) -> Prepared:
         values=lambda: int(reaching(*last).any(1).sum()) * k * w.itemsize,
         metadata=0,
         holds=(w, cut, out),
-        note=noted(way),
+        note={"way": way},
     )

@@ -4,8 +4,9 @@ Bad at: many tokens, which together want everything; low sparsity, where masked 
 than a library's do.
 """
 
+from suite.cuda.terms import no_triton
 from suite.kernel import kernel
-from suite.kernels.actmm.actmm_gather_triton import DTYPES, ISA, neurons, refuse
+from suite.kernels.actmm.actmm_gather_triton import DTYPES, ISA, neurons
 
 
 @kernel(
@@ -13,7 +14,7 @@ from suite.kernels.actmm.actmm_gather_triton import DTYPES, ISA, neurons, refuse
     on="cuda",
     dtypes=DTYPES,
     isa=ISA,
-    refuse=refuse,
+    refuse=no_triton,
     chooses=True,
     ids=("cats", "polar-sparsity"),
 )

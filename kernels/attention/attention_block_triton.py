@@ -6,14 +6,10 @@ Bad at: blocks of 16 and 32 tokens, too few for the tensor cores to be the limit
 than the others, for a row is the work of one multiprocessor. In float32 there are no tensor cores.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.kernel import kernel
 
-try:
-    from suite.kernels.attention import flash_triton as flash
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    flash = None
+flash = in_triton("suite.kernels.attention.flash_triton")
 
 DTYPES = ("float32", "bfloat16", "float16")
 ISA = ("sm_80",)
@@ -21,13 +17,8 @@ BLOCKS = (16, 32, 64, 128)  # tokens
 SIZES = (16, 32, 64, 128)  # numbers of a head
 
 
-def absent():
-    """What is missing, in words."""
-    return [] if flash else ["needs triton, which is not installed here: pip install triton"]
-
-
 def refuse(case, device):
-    return absent() + [
+    return no_triton() + [
         f"needs {name} to be one of {', '.join(map(str, taken))}, got {case[name]}"
         for name, taken in (("b", BLOCKS), ("d", SIZES))
         if case[name] not in taken

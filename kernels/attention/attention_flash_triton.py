@@ -8,15 +8,16 @@ from math import gcd
 
 import torch
 
+from suite.cuda.terms import no_triton
 from suite.kernel import kernel
-from suite.kernels.attention.attention_block_triton import DTYPES, ISA, SIZES, absent, flash
+from suite.kernels.attention.attention_block_triton import DTYPES, ISA, SIZES, flash
 from suite.selection import from_map
 
 LEAST, LARGEST = 16, 128  # tokens of a block
 
 
 def refuse(case, device):
-    reasons = absent()
+    reasons = no_triton()
     if case["n"] % LEAST:
         reasons.append(f"needs n divisible by {LEAST}, got {case['n']}")
     if case["d"] not in SIZES:

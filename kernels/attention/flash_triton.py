@@ -16,7 +16,6 @@ The largest score begins at -2^30 rather than at minus infinity: keys that stand
 far below, then weigh nothing even where a row meets them first.
 """
 
-from dataclasses import dataclass
 from math import sqrt
 
 import torch
@@ -24,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from suite.cuda.tuning import quickest
+from suite.cuda.tuning import Way, quickest
 from suite.kernel import Prepared
 from suite.kernels.attention.attention_block import in_turn, own
 from suite.selection import Selection
@@ -36,24 +35,15 @@ LOWEST = tl.constexpr(-(2.0**30))  # that a score may be
 NOTHING = tl.constexpr(-200.0)  # of this power of two, no float32 is left
 
 
-@dataclass(frozen=True)
-class Way:
-    """Queries and keys of a tile; warps of a program; steps on their way at a time."""
-
-    rows: int
-    keys: int
-    warps: int
-    stages: int
-
-
-# By the bytes of a number. Products of float32 are not the tensor cores', so their operands are in registers.
+# Queries and keys of a tile; by the bytes of a number. Products of float32 are not the tensor cores', so
+# their operands are in registers.
 WAYS = {
     2: (
-        *(Way(128, 64, 8, 3), Way(128, 128, 8, 2), Way(128, 64, 4, 3)),
-        *(Way(64, 64, 4, 3), Way(64, 64, 4, 2), Way(64, 32, 4, 3)),
-        *(Way(32, 32, 2, 3), Way(16, 16, 1, 3)),
+        *(Way((128, 64), 8, 3), Way((128, 128), 8, 2), Way((128, 64), 4, 3)),
+        *(Way((64, 64), 4, 3), Way((64, 64), 4, 2), Way((64, 32), 4, 3)),
+        *(Way((32, 32), 2, 3), Way((16, 16), 1, 3)),
     ),
-    4: (Way(32, 16, 4, 2), Way(64, 32, 8, 2), Way(32, 32, 4, 2), Way(16, 16, 2, 2)),
+    4: (Way((32, 16), 4, 2), Way((64, 32), 8, 2), Way((32, 32), 4, 2), Way((16, 16), 2, 2)),
 }
 SMALLEST = {2: 64, 4: 32}  # queries of a tile, where a block has as many
 ROOM = 128  # scores and sums of a thread that registers have room for
@@ -188,23 +178,22 @@ def attend(
 def ways(block: int, d: int, size: int) -> list[Way]:
     """Those of whose tiles a block is made, not smaller than it need be, that registers have room for."""
     least = min(block, SMALLEST[size])
-    return [
-        one
-        for one in WAYS[size]
-        if least <= one.rows <= block
-        and one.keys <= block
-        and one.rows * (d + one.keys) <= 32 * one.warps * ROOM
-    ]
+
+    def fits(way: Way) -> bool:
+        rows, keys = way.tile
+        return least <= rows <= block and keys <= block and rows * (d + keys) <= 32 * way.warps * ROOM
+
+    return [one for one in WAYS[size] if fits(one)]
 
 
 def executed(a: Sparse, way: Way, block: int, d: int, across: int, last: bool) -> int:
     """FLOPs: of its own block, if that is the last of a list, a tile looks at keys up to its last query."""
-    pairs = a.nonzeros * block**2
+    pairs, (rows, keys) = a.nonzeros * block**2, way.tile
     if last:
-        rows = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
-        diagonal = int((rows % across == a.columns).sum())
-        ends = range(way.rows, block + 1, way.rows)
-        pairs -= diagonal * sum(way.rows * (block - -(-end // way.keys) * way.keys) for end in ends)
+        at = torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
+        diagonal = int((at % across == a.columns).sum())
+        ends = range(rows, block + 1, rows)
+        pairs -= diagonal * sum(rows * (block - -(-end // keys) * keys) for end in ends)
     return 4 * d * pairs
 
 
@@ -223,18 +212,18 @@ def prepare(a: Sparse, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Prepare
 
     def launch(way: Way, a: Sparse, q: Tensor, k: Tensor, v: Tensor) -> None:
         k, v = own(a, k, v)
-        attend[(len(order) * (block // way.rows),)](
+        rows, keys = way.tile
+        attend[(len(order) * (block // rows),)](
             *(order, a.starts, a.columns, q, k, v, a.bias if isinstance(a, Selection) else None, out),
             *(n // block, k.shape[1], heads // len(k), sqrt(d)),
             CAUSAL=causal,
             LAST=is_last(a, causal),
             D=d,
             BLOCK=block,
-            ROWS=way.rows,
-            KEYS=way.keys,
+            ROWS=rows,
+            KEYS=keys,
             PRECISION="ieee",
-            num_warps=way.warps,
-            num_stages=way.stages,
+            **way.options,
         )
 
     keys = own(a, k, v)[0]
@@ -251,5 +240,5 @@ def prepare(a: Sparse, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Prepare
         values=0,
         metadata=a.starts.nbytes + a.columns.nbytes + order.nbytes,
         holds=(a.starts, a.columns, order, out),
-        note={"tile": f"{way.rows}x{way.keys}", "warps": way.warps, "stages": way.stages},
+        note={"way": way},
     )

@@ -4,14 +4,10 @@ Bad at: heads of one group that keep different pages, for which all of them are 
 tokens, which the listing of a selection goes through one program a group; float32, without tensor cores.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.kernel import kernel
 
-try:
-    from suite.kernels.decode import pages_triton as pages
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    pages = None
+pages = in_triton("suite.kernels.decode.pages_triton")
 
 DTYPES = ("float32", "bfloat16", "float16")
 ISA = ("sm_80",)
@@ -19,13 +15,8 @@ MOST = 256  # numbers of a head
 HEADS = 32  # of a group, a bit each
 
 
-def absent():
-    """What is missing, in words."""
-    return [] if pages else ["needs triton, which is not installed here: pip install triton"]
-
-
 def refuse(case, device):
-    reasons = absent()
+    reasons = no_triton()
     if case["d"] > MOST:
         reasons.append(f"needs heads of at most {MOST} numbers, got d={case['d']}")
     if case["h"] > HEADS * case["g"]:

@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from suite.cuda.tuning import processors, quickest
+from suite.cuda.tuning import Way, processors, quickest
 from suite.kernel import Prepared
 from suite.kernels.attention.flash_triton import LOG2E, LOWEST, power
 from suite.selection import Selection
@@ -35,23 +35,13 @@ LOOKED_UP = 2  # stages of a pipeline until it is known which pages a step is of
 PARTS = 128  # of a group, at most: one program puts them together
 
 
-@dataclass(frozen=True)
-class Way:
-    """Tokens of a step; programs for each processor; warps of a program; steps on their way at a time."""
-
-    tokens: int
-    each: int
-    warps: int
-    stages: int
-
-
-# By the bytes of a number.
+# Tokens of a step, programs for each processor; by the bytes of a number.
 WAYS = {
     2: (
-        *(Way(64, 2, 4, 3), Way(64, 4, 4, 3), Way(64, 4, 4, 2), Way(32, 4, 2, 4), Way(32, 8, 2, 3)),
-        *(Way(128, 2, 4, 2), Way(128, 2, 8, 2), Way(16, 8, 1, 4)),
+        *(Way((64, 2), 4, 3), Way((64, 4), 4, 3), Way((64, 4), 4, 2), Way((32, 4), 2, 4), Way((32, 8), 2, 3)),
+        *(Way((128, 2), 4, 2), Way((128, 2), 8, 2), Way((16, 8), 1, 4)),
     ),
-    4: (Way(32, 4, 4, 2), Way(32, 2, 4, 3), Way(64, 2, 4, 2), Way(16, 4, 2, 3)),
+    4: (Way((32, 4), 4, 2), Way((32, 2), 4, 3), Way((64, 2), 4, 2), Way((16, 4), 2, 3)),
 }
 
 
@@ -239,7 +229,8 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
         groups, there = n * keys.shape[1], keys.shape[2]
         pages = found.shape[1] if found is not None else 1
         heads, rows = n * h // groups, max(LEAST, triton.next_power_of_2(n * h // groups))
-        parts = max(1, min(way.each * processors(q) // groups, -(-there // way.tokens), PARTS))
+        step, each = way.tile
+        parts = max(1, min(each * processors(q) // groups, -(-there // step), PARTS))
         if len(partial) < groups * parts * rows * (wide + 2):
             partial = q.new_empty(groups * parts * rows * (wide + 2), dtype=torch.float32)
         sizes = {"HEADS": heads, "ROWS": rows, "D": d, "WIDE": wide}
@@ -248,7 +239,7 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
             *(q, keys, values, bias, partial, there, pages, parts, sqrt(d)),
             **sizes,
             PAGE=there // pages,
-            TOKENS=way.tokens,
+            TOKENS=step,
             num_warps=way.warps,
             num_stages=way.stages + (LOOKED_UP if lists else 0),
         )
@@ -257,7 +248,7 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
     own = look(a) if a is not None else None
     key = ("decode", q.dtype, q.shape, cache(a)[0].shape, None if a is None else (a.shape, a.nonzeros))
     way = quickest(key, WAYS[q.element_size()], lambda one: launch(one, own, a, q), q)
-    last = a, own
+    step, last = way.tile[0], (a, own)
 
     def run(q: Tensor, found: Sparse | None = None) -> Tensor:
         nonlocal last
@@ -276,7 +267,7 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
     def executed() -> int:
         looked = tokens()
         rows = max(LEAST, triton.next_power_of_2(n * h // len(looked)))
-        return 4 * rows * wide * int((-(-looked // way.tokens)).sum()) * way.tokens
+        return 4 * rows * wide * int((-(-looked // step)).sum()) * step
 
     index = () if a is None or own is None else (a.starts, a.columns, *own.held)
     return Prepared(
@@ -285,5 +276,5 @@ def prepare(a: Sparse | None, k: Tensor, v: Tensor, q: Tensor) -> Prepared:
         values=lambda: int(tokens().sum()) * 2 * d * k.itemsize,
         metadata=sum(one.nbytes for one in index),
         holds=(k, v, *index, partial, out),
-        note={"step": way.tokens, "each": way.each, "warps": way.warps, "stages": way.stages},
+        note={"way": way},
     )

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 
 from suite.cuda.tuning import quickest
+from suite.kernels.spmm.blocks_triton import LEAST, ways
 from suite.kernels.spmm.parts_triton import unit_of
-from suite.kernels.spmm.patch_triton import LEAST, ways
+from suite.kernels.spmm.patch_triton import TILES
 
 TALLEST, DEEPEST = 128, 64  # rows of a tile; numbers of a step, 128 bytes of them
 
@@ -78,17 +79,18 @@ def bind(values, part, x, out):
     tall, long, unit = tile(rows, TALLEST), tile(deep, DEEPEST), unit_of(n)
 
     def launch(way, x):
-        multiply[(blocks * -(-rows // tall), -(-n // way.columns))](
+        (wide,) = way.tile
+        multiply[(blocks * -(-rows // tall), -(-n // wide))](
             *(values, x, out, blocks, rows, deep, part, n // unit),
             UNIT=unit,
             ROWS=tall,
             DEEP=long,
-            COLUMNS=way.columns,
-            num_warps=way.warps,
-            num_stages=way.stages,
+            COLUMNS=wide,
+            **way.options,
         )
 
     key = ("diagonal", x.dtype, blocks, rows, deep, part, n)
-    way = quickest(key, ways(n), lambda one: launch(one, x), x)
-    covered = blocks * -(-rows // tall) * tall * -(-deep // long) * long * -(-n // way.columns) * way.columns
-    return Bound(lambda x: launch(way, x), 2 * covered, f"{way.columns}:{way.warps}:{way.stages}")
+    way = quickest(key, ways(TILES, n, 32), lambda one: launch(one, x), x)
+    (wide,) = way.tile
+    covered = blocks * -(-rows // tall) * tall * -(-deep // long) * long * -(-n // wide) * wide
+    return Bound(lambda x: launch(way, x), 2 * covered, str(way))

@@ -4,20 +4,12 @@ What the first factor answers is written where the second reads it: no copy is m
 torch needs where a block and a group share more than one hidden number. Bad at: what that is bad at.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.formats.monarch import blocks
 from suite.kernel import Prepared, kernel
 from suite.patterns.monarch import Monarch
 
-try:
-    from suite.kernels.factored import diagonal_triton as diagonal
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    diagonal = None
-
-
-def refuse(case, device):
-    return [] if diagonal else ["needs triton, which is not installed here: pip install triton"]
+diagonal = in_triton("suite.kernels.factored.diagonal_triton")
 
 
 @kernel(
@@ -26,7 +18,7 @@ def refuse(case, device):
     dtypes=("float32", "bfloat16", "float16"),
     patterns=(Monarch,),
     isa=("sm_80",),
-    refuse=refuse,
+    refuse=no_triton,
     ids=("monarch",),
 )
 def factored_triton(a, x):

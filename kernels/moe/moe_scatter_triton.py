@@ -4,21 +4,17 @@ Bad at: experts of one or two tokens, whose tiles are mostly empty, though weigh
 then; in float32 there are no tensor cores.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.kernel import kernel
 
-try:
-    from suite.kernels.moe import scatter_triton as scatter
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    scatter = None
+scatter = in_triton("suite.kernels.moe.scatter_triton")
 
 DTYPES = ("float32", "bfloat16", "float16")
 MOST = 512  # experts, whose logits one program looks at
 
 
 def refuse(case, device):
-    reasons = [] if scatter else ["needs triton, which is not installed here: pip install triton"]
+    reasons = no_triton()
     if case["e"] > MOST:
         reasons.append(f"needs at most {MOST} experts, got e={case['e']}")
     return reasons

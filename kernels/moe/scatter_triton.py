@@ -18,14 +18,12 @@ Tiles come in groups of GROUP, and within a group the columns change last, so th
 the rows of few tokens and few panels of weights in L2.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from suite.cuda.tuning import quickest
+from suite.cuda.tuning import Way, quickest
 from suite.formats.routing import most, touched
 from suite.kernel import Prepared
 from suite.sparse import Sparse
@@ -35,29 +33,29 @@ GROUP = 16  # tiles of choices that share panels
 WIDE = 1024  # numbers of a program that adds up
 
 
-@dataclass(frozen=True)
-class Way:
-    """Choices and columns of a tile, numbers of a step; warps of a program; steps on their way at a time."""
-
-    rows: int
-    columns: int
-    deep: int
-    warps: int
-    stages: int
-
-
-# By the bytes of a number. Products of float32 are not the tensor cores', so their operands are in registers.
+# Choices and columns of a tile, numbers of a step; by the bytes of a number. Products of float32 are not the
+# tensor cores', so their operands are in registers.
 WAYS = {
     2: (
-        *(Way(128, 64, 64, 8, 3), Way(128, 128, 64, 8, 3), Way(128, 64, 32, 4, 4), Way(64, 128, 64, 8, 3)),
-        *(Way(64, 64, 64, 4, 3), Way(64, 32, 64, 4, 4)),
-        *(Way(32, 64, 64, 4, 3), Way(32, 64, 128, 4, 2), Way(32, 32, 64, 4, 4)),
-        *(Way(16, 32, 128, 4, 4), Way(16, 64, 128, 4, 3), Way(16, 64, 64, 4, 4), Way(16, 32, 256, 4, 2)),
+        *(
+            Way((128, 64, 64), 8, 3),
+            Way((128, 128, 64), 8, 3),
+            Way((128, 64, 32), 4, 4),
+            Way((64, 128, 64), 8, 3),
+        ),
+        *(Way((64, 64, 64), 4, 3), Way((64, 32, 64), 4, 4)),
+        *(Way((32, 64, 64), 4, 3), Way((32, 64, 128), 4, 2), Way((32, 32, 64), 4, 4)),
+        *(
+            Way((16, 32, 128), 4, 4),
+            Way((16, 64, 128), 4, 3),
+            Way((16, 64, 64), 4, 4),
+            Way((16, 32, 256), 4, 2),
+        ),
     ),
     4: (
-        *(Way(64, 32, 16, 8, 2), Way(64, 32, 32, 8, 2)),
-        *(Way(32, 32, 16, 4, 2), Way(32, 32, 32, 4, 2)),
-        *(Way(16, 32, 32, 4, 2), Way(16, 32, 64, 4, 2)),
+        *(Way((64, 32, 16), 8, 2), Way((64, 32, 32), 8, 2)),
+        *(Way((32, 32, 16), 4, 2), Way((32, 32, 32), 4, 2)),
+        *(Way((16, 32, 32), 4, 2), Way((16, 32, 64), 4, 2)),
     ),
 }
 LEAST = 16  # of a side that tensor cores take
@@ -174,7 +172,10 @@ def multiply(
     TOP: tl.constexpr,
     OUTPUTS: tl.constexpr,
     INPUTS: tl.constexpr,
-    ENTERS: tl.constexpr,
+    FROM_TOKENS: tl.constexpr,
+    TO_CHOICES: tl.constexpr,
+    TURNED: tl.constexpr,
+    GATED: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -182,20 +183,24 @@ def multiply(
 ):
     """A tile of choices of one expert times columns of its weight.
 
-    ENTERS: from rows of tokens, through the gate, to rows in the order of experts; weight is
-    [COUNT, 2 OUTPUTS, INPUTS]. Else from those to rows by choice; weight is [COUNT, OUTPUTS, INPUTS].
+    Rows come from tokens or from the order of experts, and go there or to their choices. weight:
+    [COUNT, OUTPUTS, INPUTS], or [COUNT, INPUTS, OUTPUTS] if TURNED. GATED: [COUNT, 2 OUTPUTS, INPUTS], and
+    what the first half gives is the gate of what the second does.
     """
     expert, slots, real, right = tile_of(edges, tiles, blocks, COUNT, WIDTH, OUTPUTS, GROUP, ROWS, COLUMNS)
     if expert >= COUNT:
         return
     choices = tl.load(order + slots, mask=real, other=0)
-    rows = (choices // TOP if ENTERS else slots).to(tl.int64)
+    rows = (choices // TOP if FROM_TOKENS else slots).to(tl.int64)
 
     deep = tl.arange(0, DEEP)
     inside = right[None, :] < OUTPUTS
     left = source + rows[:, None] * INPUTS + deep[None, :]
-    below = weight + tl.cast(expert, tl.int64) * ((2 if ENTERS else 1) * OUTPUTS * INPUTS)
-    below += right[None, :] * INPUTS + deep[:, None]
+    below = weight + tl.cast(expert, tl.int64) * ((2 if GATED else 1) * OUTPUTS * INPUTS)
+    if TURNED:
+        below += right[None, :] + deep[:, None] * OUTPUTS
+    else:
+        below += right[None, :] * INPUTS + deep[:, None]
     sums = tl.zeros((ROWS, COLUMNS), tl.float32)
     wide = tl.zeros((ROWS, COLUMNS), tl.float32)
     for at in range(0, INPUTS, DEEP):
@@ -203,20 +208,20 @@ def multiply(
         one = tl.load(left + at, mask=real[:, None] & more[None, :], other=0.0)
         sums = tl.dot(
             one,
-            tl.load(below + at, mask=more[:, None] & inside, other=0.0),
+            tl.load(below + at * (OUTPUTS if TURNED else 1), mask=more[:, None] & inside, other=0.0),
             sums,
             input_precision="ieee",
         )
-        if ENTERS:
+        if GATED:
             wide = tl.dot(
                 one,
                 tl.load(below + OUTPUTS * INPUTS + at, mask=more[:, None] & inside, other=0.0),
                 wide,
                 input_precision="ieee",
             )
-    if ENTERS:
+    if GATED:
         sums = sums / (1 + tl.exp(-sums)) * wide
-    place = (slots if ENTERS else choices).to(tl.int64)[:, None] * OUTPUTS + right[None, :]
+    place = (choices if TO_CHOICES else slots).to(tl.int64)[:, None] * OUTPUTS + right[None, :]
     tl.store(out + place, sums.to(out.dtype.element_ty), mask=real[:, None] & inside)
 
 
@@ -250,10 +255,10 @@ def add_up(
 def ways(choices: int, experts: int, size: int) -> list[Way]:
     """Those whose tiles are about as tall as the load of an expert, and half and twice that."""
     load = triton.next_power_of_2(-(-choices // experts))
-    tallest = max(one.rows for one in WAYS[size])
+    tallest = max(one.tile[0] for one in WAYS[size])
     most = min(tallest, max(LEAST, 2 * load))
     least = min(tallest, max(LEAST, load // 2))
-    return [one for one in WAYS[size] if least <= one.rows <= most]
+    return [one for one in WAYS[size] if least <= one.tile[0] <= most]
 
 
 def most_tiles(choices: int, experts: int, rows: int) -> int:
@@ -291,18 +296,18 @@ class Choices:
 
     def launch(self, product, way: Way, outputs: int, *operands: Tensor, **how: int) -> None:
         """A program for each tile that there can be."""
-        tiles = most_tiles(self.n * self.top, self.count, way.rows)
-        product[(tiles * -(-outputs // way.columns),)](
+        rows, columns, deep = way.tile
+        tiles = most_tiles(self.n * self.top, self.count, rows)
+        product[(tiles * -(-outputs // columns),)](
             *(self.edges, self.order, *operands, tiles, self.blocks),
             **self.sizes,
             **how,
             OUTPUTS=outputs,
             GROUP=GROUP,
-            ROWS=way.rows,
-            COLUMNS=way.columns,
-            DEEP=way.deep,
-            num_warps=way.warps,
-            num_stages=way.stages,
+            ROWS=rows,
+            COLUMNS=columns,
+            DEEP=deep,
+            **way.options,
         )
 
     def add_up(self, said: Tensor, out: Tensor, weighed: bool = True) -> None:
@@ -317,15 +322,9 @@ class Choices:
 
     def executed(self, way: Way, outputs: int, inputs: int) -> int:
         """FLOPs of a product of the last call, tiles whole."""
-        rows = int((-(-self.loads() // way.rows)).sum()) * way.rows
-        return rows * 2 * padded(outputs, way.columns) * padded(inputs, way.deep)
-
-
-def noted(ways: dict[str, Way]) -> dict[str, str]:
-    """Ways by what they are for, as a line's note has them."""
-    return {
-        name: f"{way.rows}x{way.columns}x{way.deep}/{way.warps}/{way.stages}" for name, way in ways.items()
-    }
+        rows, columns, deep = way.tile
+        whole = int((-(-self.loads() // rows)).sum()) * rows
+        return whole * 2 * padded(outputs, columns) * padded(inputs, deep)
 
 
 def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) -> Prepared:
@@ -338,8 +337,9 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) 
     hidden, said = x.new_empty(choices, f), x.new_empty(choices, d)
 
     def product(way: Way, source: Tensor, weight: Tensor, answer: Tensor) -> None:
-        how = {"INPUTS": weight.shape[2], "ENTERS": weight is up}
-        chosen.launch(multiply, way, answer.shape[1], source, weight, answer, **how)
+        how = {"FROM_TOKENS": weight is up, "TO_CHOICES": weight is down, "GATED": weight is up}
+        sizes = {"INPUTS": weight.shape[2], "TURNED": False}
+        chosen.launch(multiply, way, answer.shape[1], source, weight, answer, **sizes, **how)
 
     def tuned(*operands: Tensor) -> Way:
         key = ("moe", x.dtype, operands[1].shape, operands[1] is up, n, top)
@@ -363,5 +363,5 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor) 
         values=touched(route) * (up[0].nbytes + down[0].nbytes),
         metadata=chosen.nbytes,
         holds=(up, down, *chosen.holds, hidden, said, out),
-        note=noted({"enter": enter, "leave": leave}),
+        note={"enter": enter, "leave": leave},
     )

@@ -4,15 +4,11 @@ Bad at: experts of one or two tokens, whose tiles are mostly empty; one expert t
 gradients few programs go through; in float32 there are no tensor cores.
 """
 
+from suite.cuda.terms import in_triton
 from suite.kernel import kernel
 from suite.kernels.moe.moe_scatter_triton import DTYPES, refuse
 
-try:
-    from suite.kernels.moe_step import scatter_step_triton as scatter
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    scatter = None
+scatter = in_triton("suite.kernels.moe_step.scatter_step_triton")
 
 
 @kernel(op="moe_step", on="cuda", dtypes=DTYPES, isa=("sm_80",), refuse=refuse, ids=("scattermoe",))

@@ -14,70 +14,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from suite.cuda.tuning import quickest
+from suite.cuda.tuning import Way, quickest
 from suite.formats.routing import most
 from suite.kernel import Prepared
-from suite.kernels.moe.scatter_triton import WIDE, Choices, Way, noted, padded, tile_of, ways
+from suite.kernels.moe.scatter_triton import WIDE, Choices, multiply, padded, ways
 from suite.sparse import Sparse
 
 # Rows and columns of a tile of a gradient, choices of a step; by the bytes of a number.
 OUTERS = {
-    2: (Way(64, 64, 64, 4, 3), Way(128, 64, 64, 8, 3), Way(64, 128, 32, 8, 3), Way(32, 64, 32, 4, 3)),
-    4: (Way(32, 32, 16, 4, 2), Way(64, 32, 16, 8, 2)),
+    2: (Way((64, 64, 64), 4, 3), Way((128, 64, 64), 8, 3), Way((64, 128, 32), 8, 3), Way((32, 64, 32), 4, 3)),
+    4: (Way((32, 32, 16), 4, 2), Way((64, 32, 16), 8, 2)),
 }
-
-
-@triton.jit
-def multiply(
-    edges,
-    order,
-    source,
-    weight,
-    out,
-    tiles,
-    blocks,
-    COUNT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    TOP: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-    INPUTS: tl.constexpr,
-    FROM_TOKENS: tl.constexpr,
-    TO_CHOICES: tl.constexpr,
-    TURNED: tl.constexpr,
-    GROUP: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEEP: tl.constexpr,
-):
-    """A tile of choices of one expert times columns of its weight.
-
-    weight: [COUNT, OUTPUTS, INPUTS], or [COUNT, INPUTS, OUTPUTS] if TURNED. Rows come from tokens or from
-    the order of experts, and go there or to their choices.
-    """
-    expert, slots, real, right = tile_of(edges, tiles, blocks, COUNT, WIDTH, OUTPUTS, GROUP, ROWS, COLUMNS)
-    if expert >= COUNT:
-        return
-    choices = tl.load(order + slots, mask=real, other=0)
-    rows = (choices // TOP if FROM_TOKENS else slots).to(tl.int64)
-    deep = tl.arange(0, DEEP)
-    inside = right[None, :] < OUTPUTS
-    left = source + rows[:, None] * INPUTS + deep[None, :]
-    below = weight + tl.cast(expert, tl.int64) * (OUTPUTS * INPUTS)
-    if TURNED:
-        below += right[None, :] + deep[:, None] * OUTPUTS
-    else:
-        below += right[None, :] * INPUTS + deep[:, None]
-    sums = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for at in range(0, INPUTS, DEEP):
-        more = at + deep < INPUTS
-        sums = tl.dot(
-            tl.load(left + at, mask=real[:, None] & more[None, :], other=0.0),
-            tl.load(below + at * (OUTPUTS if TURNED else 1), mask=more[:, None] & inside, other=0.0),
-            sums,
-            input_precision="ieee",
-        )
-    place = (choices if TO_CHOICES else slots).to(tl.int64)[:, None] * OUTPUTS + right[None, :]
-    tl.store(out + place, sums.to(out.dtype.element_ty), mask=real[:, None] & inside)
 
 
 @triton.jit
@@ -237,20 +184,20 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor, 
     last = count * chosen.blocks
 
     def product(way: Way, source: Tensor, weight: Tensor, out: Tensor, **how: bool) -> None:
-        chosen.launch(multiply, way, out.shape[1], source, weight, out, INPUTS=source.shape[1], **how)
+        sizes = {"INPUTS": source.shape[1], "GATED": False}
+        chosen.launch(multiply, way, out.shape[1], source, weight, out, **sizes, **how)
 
     def gradient(way: Way, left: Tensor, right: Tensor, out: Tensor, **how: bool) -> None:
-        _, high, broad = out.shape
-        outer[(-(-high // way.rows) * -(-broad // way.columns), count)](
+        (_, high, broad), (rows, columns, deep) = out.shape, way.tile
+        outer[(-(-high // rows) * -(-broad // columns), count)](
             *(chosen.edges, chosen.order, left, right, out, chosen.blocks),
             TOP=top,
             HIGH=high,
             BROAD=broad,
-            ROWS=way.rows,
-            COLUMNS=way.columns,
-            DEEP=way.deep,
-            num_warps=way.warps,
-            num_stages=way.stages,
+            ROWS=rows,
+            COLUMNS=columns,
+            DEEP=deep,
+            **way.options,
             **how,
         )
 
@@ -300,9 +247,9 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor, 
         flops = sum(chosen.executed(chose[name], *sides) for name, sides in products.items())
         loads = chosen.loads()
         for name, high, broad in (("dup", 2 * f, d), ("ddown", d, f)):
-            way = chose[name]
-            steps = int((-(-loads // way.deep)).sum()) * way.deep
-            flops += 2 * steps * padded(high, way.rows) * padded(broad, way.columns)
+            rows, columns, deep = chose[name].tile
+            steps = int((-(-loads // deep)).sum()) * deep
+            flops += 2 * steps * padded(high, rows) * padded(broad, columns)
         return flops
 
     return Prepared(
@@ -311,5 +258,5 @@ def prepare(route: Sparse, up: Tensor, down: Tensor, x: Tensor, logits: Tensor, 
         values=0,
         metadata=chosen.nbytes,
         holds=(*chosen.holds, wide, hidden, asked, said, learnt, *answer),
-        note=noted(chose),
+        note=chose,
     )

@@ -5,12 +5,10 @@ that a program loads are in L2 from its neighbours. The answer goes where compre
 block knows its first place there, and counts the bits of what is stored from there on.
 """
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 
-from suite.cuda.tuning import quickest
+from suite.cuda.tuning import Way, quickest
 from suite.formats.placed import WORD, placed
 from suite.kernel import Prepared
 from suite.kernels.spmm.blocks_triton import cut
@@ -23,15 +21,7 @@ DEEPEST = {2: 64, 4: 16}  # columns of a step
 BAND = 8  # rows of blocks
 
 
-@dataclass(frozen=True)
-class Way:
-    """Columns of dy and x in a step; steps on their way at a time."""
-
-    depth: int
-    stages: int
-
-
-WAYS = (Way(64, 3), Way(64, 2), Way(32, 4), Way(32, 2), Way(16, 3), Way(16, 2))
+STEPS = ((64, 3), (64, 2), (32, 4), (32, 2), (16, 3), (16, 2))  # columns of one; how many on their way
 
 
 @triton.jit
@@ -74,9 +64,10 @@ def sample(
     tl.store(out + place, sums.to(out.dtype.element_ty), mask=stored != 0)
 
 
-def ways(n, size):
-    """Those whose step is no longer than the sum."""
-    return [one for one in WAYS if one.depth <= min(DEEPEST[size], max(16, triton.next_power_of_2(n)))]
+def ways(n, size, warps):
+    """Columns of dy and x in a step, which is no longer than the sum."""
+    most = min(DEEPEST[size], max(16, triton.next_power_of_2(n)))
+    return [Way((deep,), warps, stages) for deep, stages in STEPS if deep <= most]
 
 
 def prepare(mask, dy, x):
@@ -93,14 +84,14 @@ def prepare(mask, dy, x):
             UNIT=unit,
             HEIGHT=height,
             WIDTH=width,
-            DEPTH=way.depth,
+            DEPTH=way.tile[0],
             WORD=min(width, WORD),
-            num_warps=warps,
-            num_stages=way.stages,
+            **way.options,
         )
 
     key = ("sampled", x.dtype, m, k, n, height, width, blocks)
-    way = quickest(key, ways(n, size), lambda one: launch(one, dy, x), x)
+    way = quickest(key, ways(n, size, warps), lambda one: launch(one, dy, x), x)
+    (deep,) = way.tile
 
     def run(dy, x):
         launch(way, dy, x)
@@ -108,14 +99,9 @@ def prepare(mask, dy, x):
 
     return Prepared(
         run,
-        executed=2 * blocks * height * width * way.depth * -(-n // way.depth),
+        executed=2 * blocks * height * width * deep * -(-n // deep),
         values=0,
         metadata=held.metadata_bytes,
         holds=(held, out),
-        note={
-            "algorithm": f"{height}x{width}",
-            "depth": way.depth,
-            "warps": warps,
-            "stages": way.stages,
-        },
+        note={"algorithm": f"{height}x{width}", "way": way},
     )

@@ -4,15 +4,11 @@ Bad at: masks without blocks, of whose products most is thrown away; few columns
 its places is most of the work. In float32 there are no tensor cores.
 """
 
+from suite.cuda.terms import in_triton
 from suite.kernel import kernel
 from suite.kernels.spmm import spmm_block_triton as forward
 
-try:
-    from suite.kernels.sddmm import sampled_triton as sampled
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    sampled = None
+sampled = in_triton("suite.kernels.sddmm.sampled_triton")
 
 
 @kernel(

@@ -17,12 +17,10 @@ The transpose is read through an index by columns, from the values as they are: 
 loaded, which tensor cores do not mind in 16 bits.
 """
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 
-from suite.cuda.tuning import processors, quickest
+from suite.cuda.tuning import Way, processors, quickest
 from suite.formats.bsr import USUAL, bsr, own
 from suite.formats.columns import columns as by_columns
 from suite.formats.segments import segments
@@ -38,18 +36,10 @@ SHARE = 2  # segments no longer than one of so many on each multiprocessor would
 USUAL_TILE = 128  # columns, for the share of a panel before the tile is chosen
 
 
-@dataclass(frozen=True)
-class Way:
-    """Columns of a tile; warps of a program; blocks on their way at a time."""
-
-    columns: int
-    warps: int
-    stages: int
-
-
-WAYS = (
-    *(Way(128, 8, 4), Way(128, 4, 4), Way(128, 8, 5), Way(64, 4, 5), Way(64, 4, 3), Way(256, 8, 4)),
-    *(Way(32, 4, 6), Way(32, 4, 3), Way(16, 4, 6), Way(16, 4, 3)),
+# Columns of a tile, warps of a program, blocks on their way at a time.
+TILES = (
+    *((128, 8, 4), (128, 4, 4), (128, 8, 5), (64, 4, 5), (64, 4, 3), (256, 8, 4)),
+    *((32, 4, 6), (32, 4, 3), (16, 4, 6), (16, 4, 3)),
 )
 
 
@@ -116,10 +106,10 @@ def cut(pattern, tallest, widest):
     return sides if min(sides) >= LEAST else USUAL
 
 
-def ways(n):
-    """Those whose tile is no wider than the answer, but not much narrower either."""
+def ways(tiles, n, usual):
+    """Those whose tile is no wider than the answer, and no narrower than it is or than the usual one."""
     whole = max(LEAST, triton.next_power_of_2(n))
-    return [one for one in WAYS if min(64, whole) <= one.columns <= whole]
+    return [Way((wide,), *how) for wide, *how in tiles if min(usual, whole) <= wide <= whole]
 
 
 def together(share, height, columns, tensor):
@@ -149,22 +139,23 @@ def prepare(a, b, turned=False, precision="ieee"):
     parts, unit, count = Parts(pieces, height, out), unit_of(n), len(pieces.rows)
 
     def launch(way, b):
-        multiply[(count * -(-n // way.columns),)](
+        (wide,) = way.tile
+        multiply[(count * -(-n // wide),)](
             *(pieces.rows, pieces.firsts, pieces.ends, columns, places, values, b, out, parts.partial),
-            *(count, pieces.shared, m, k, n // unit, together(share, height, way.columns, b)),
+            *(count, pieces.shared, m, k, n // unit, together(share, height, wide, b)),
             UNIT=unit,
             HEIGHT=height,
             DEPTH=depth,
-            COLUMNS=way.columns,
+            COLUMNS=wide,
             TURNED=turned,
             PRECISION=precision,
-            num_warps=way.warps,
-            num_stages=way.stages,
+            **way.options,
         )
         parts.add_up()
 
     key = ("blocks", turned, precision, b.dtype, m, k, n, height, depth, blocks)
-    way = quickest(key, ways(n), lambda one: launch(one, b), b)
+    way = quickest(key, ways(TILES, n, 64), lambda one: launch(one, b), b)
+    (wide,) = way.tile
 
     def run(b):
         launch(way, b)
@@ -173,15 +164,13 @@ def prepare(a, b, turned=False, precision="ieee"):
     index = columns.nbytes + places.nbytes + pieces.metadata_bytes
     return Prepared(
         run,
-        executed=2 * held.values.numel() * way.columns * -(-n // way.columns),
+        executed=2 * held.values.numel() * wide * -(-n // wide),
         values=held.value_bytes,
         metadata=index,
         holds=(pieces, columns, places, values, parts.partial, out),
         note={
             "algorithm": f"{height}x{depth}",
-            "columns": way.columns,
-            "warps": way.warps,
-            "stages": way.stages,
+            "way": way,
             "split": len(pieces.split),
         },
     )

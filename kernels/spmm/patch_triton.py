@@ -14,12 +14,13 @@ import triton.language as tl
 from suite.cuda.tuning import quickest
 from suite.formats.patch import patched
 from suite.kernel import Prepared
-from suite.kernels.spmm.blocks_triton import LEAST, Way
+from suite.kernels.spmm.blocks_triton import ways
 from suite.kernels.spmm.parts_triton import unit_of
 
 TALLEST, WIDEST = 128, 128  # rows; bytes of a row of a tile
 
-WAYS = (Way(64, 4, 3), Way(128, 8, 3), Way(128, 4, 3), Way(32, 4, 4), Way(16, 4, 4))
+# Columns of a tile, warps of a program, steps on their way at a time.
+TILES = ((64, 4, 3), (128, 8, 3), (128, 4, 3), (32, 4, 4), (16, 4, 4))
 
 
 @triton.jit
@@ -82,12 +83,6 @@ def multiply(
     tl.store(out + mine[:, None] * n + right[None, :], sums.to(out.dtype.element_ty), mask=there)
 
 
-def ways(n):
-    """Those whose tile is no wider than the answer, but not much narrower either."""
-    whole = max(LEAST, triton.next_power_of_2(n))
-    return [one for one in WAYS if min(32, whole) <= one.columns <= whole]
-
-
 def prepare(a, b):
     """A b, in the largest tiles with powers of two as sides of which the pattern's own are made."""
     (m, k), n, pattern = a.shape, b.shape[1], a.pattern
@@ -101,18 +96,20 @@ def prepare(a, b):
     out, unit = b.new_empty(m, n), unit_of(n)
 
     def launch(way, b):
-        multiply[(-(-m // height), -(-n // way.columns))](
+        (wide,) = way.tile
+        multiply[(-(-m // height), -(-n // wide))](
             *(*dense[:3], *halved, b, out, m, k, n // unit),
             UNIT=unit,
             HEIGHT=height,
             WIDTH=width,
-            COLUMNS=way.columns,
-            num_warps=way.warps,
-            num_stages=way.stages,
+            COLUMNS=wide,
+            **way.options,
         )
 
     tiles = len(held.dense.columns), len(held.halved.columns)
-    way = quickest(("patch", b.dtype, m, k, n, height, width, tiles), ways(n), lambda one: launch(one, b), b)
+    key = ("patch", b.dtype, m, k, n, height, width, tiles)
+    way = quickest(key, ways(TILES, n, 32), lambda one: launch(one, b), b)
+    (wide,) = way.tile
 
     def run(b):
         launch(way, b)
@@ -120,9 +117,9 @@ def prepare(a, b):
 
     return Prepared(
         run,
-        executed=2 * sum(tiles) * height * width * way.columns * -(-n // way.columns),
+        executed=2 * sum(tiles) * height * width * wide * -(-n // wide),
         values=held.value_bytes,
         metadata=held.metadata_bytes,
         holds=(dense, halved, out),
-        note={"algorithm": f"{height}x{width}", "halved": tiles[1], "columns": way.columns},
+        note={"algorithm": f"{height}x{width}", "halved": tiles[1], "way": way},
     )

@@ -10,13 +10,11 @@ fit.
 A vector has its own form: a program takes several rows of about equal length, and lanes run along them.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-from suite.cuda.tuning import processors, quickest
+from suite.cuda.tuning import Way, processors, quickest
 from suite.formats.segments import segments
 from suite.kernel import Prepared
 from suite.kernels.spmm.parts_triton import Parts, unit_of
@@ -28,16 +26,6 @@ WIDEST = 128  # columns
 LONGEST = 64  # nonzeros of a step
 VECTOR = 1024  # nonzeros of a step of a program that multiplies a vector
 NARROW = 2**16  # columns that 16 bits count
-
-
-@dataclass(frozen=True)
-class Way:
-    """Rows and columns of a program; nonzeros of a step; warps."""
-
-    rows: int
-    columns: int
-    step: int
-    warps: int
 
 
 @triton.jit
@@ -120,13 +108,13 @@ def multiply_vector(
 
 
 def ways(n):
-    """Tiles as wide as the answer, if that is not too wide, and some steps."""
+    """Rows and columns of a program, nonzeros of a step: as wide as the answer, if that is not too wide."""
     if n == 1:
-        return [Way(VECTOR // step, 1, step, 4) for step in (32, 8, 16, 64, 128)]
+        return [Way((VECTOR // step, 1, step), 4) for step in (32, 8, 16, 64, 128)]
     whole = triton.next_power_of_2(n)
     widths = [one for one in (WIDEST, WIDEST // 2, 2 * WIDEST) if one <= whole] or [whole]
     return [
-        Way(1, width, min(size // width, LONGEST), max(1, size // 2048))
+        Way((1, width, min(size // width, LONGEST)), max(1, size // 2048))
         for size in (4096, 2048, 1024)
         for width in widths
     ]
@@ -152,27 +140,29 @@ def prepare(a, b):
     held = (pieces.rows, pieces.firsts, pieces.ends, columns, values)
 
     def launch(way, b):
+        height, wide, step = way.tile
         if n == 1:
-            multiply_vector[(-(-count // way.rows),)](
+            multiply_vector[(-(-count // height),)](
                 *(*held, b, out, parts.partial, count, pieces.shared),
                 ALIGNED=aligned,
-                ROWS=way.rows,
-                STEP=way.step,
-                num_warps=way.warps,
+                ROWS=height,
+                STEP=step,
+                **way.options,
             )
         else:
-            multiply[(count * -(-n // way.columns),)](
+            multiply[(count * -(-n // wide),)](
                 *(*held, b, out, parts.partial, count, pieces.shared, n // unit),
                 UNIT=unit,
                 ALIGNED=aligned,
-                COLUMNS=way.columns,
-                STEP=way.step,
-                num_warps=way.warps,
+                COLUMNS=wide,
+                STEP=step,
+                **way.options,
             )
         parts.add_up()
 
     key = ("rows", b.dtype, m, k, n, a.nonzeros)
     way = quickest(key, ways(n), lambda one: launch(one, b), b)
+    height, wide, step = way.tile
 
     def run(b):
         launch(way, b)
@@ -180,23 +170,21 @@ def prepare(a, b):
 
     return Prepared(
         run,
-        executed=2 * steps(cut, aligned, way) * way.step * way.columns * -(-n // way.columns),
+        executed=2 * steps(cut, aligned, height, step) * step * wide * -(-n // wide),
         values=values.nbytes,
         metadata=columns.nbytes + pieces.metadata_bytes,
         holds=(pieces, columns, values, parts.partial, out),
         note={
-            "algorithm": f"{way.rows}x{way.columns}",
-            "step": way.step,
-            "warps": way.warps,
+            "way": way,
             "split": len(pieces.split),
             "indices": str(columns.dtype).removeprefix("torch."),
         },
     )
 
 
-def steps(cut, aligned, way):
+def steps(cut, aligned, height, step):
     """Steps of all rows; those of a program take as many as its longest."""
-    count = -(-(cut.ends.long() - cut.firsts.long() // aligned * aligned) // way.step)
+    count = -(-(cut.ends.long() - cut.firsts.long() // aligned * aligned) // step)
     count[cut.lengths == 0] = 0
-    together = torch.nn.functional.pad(count, (0, -len(count) % way.rows)).view(-1, way.rows)
-    return int(together.amax(1).sum()) * way.rows
+    together = torch.nn.functional.pad(count, (0, -len(count) % height)).view(-1, height)
+    return int(together.amax(1).sum()) * height

@@ -7,22 +7,16 @@ written with its zeros and read again in every call, beside a dense product.
 
 import torch
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.formats.dense import too_large
 from suite.kernel import Prepared, kernel
 from suite.kernels.spmm.spmm_dense_cublas import in_full
 
-try:
-    from suite.kernels.spmm import spread_triton as spread
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    spread = None
+spread = in_triton("suite.kernels.spmm.spread_triton")
 
 
 def refuse(case, device):
-    if not spread:
-        return ["needs triton, which is not installed here: pip install triton"]
-    return too_large(case)
+    return [*no_triton(), *too_large(case)]
 
 
 @kernel(

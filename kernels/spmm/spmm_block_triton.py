@@ -5,27 +5,18 @@ without blocks, whose few nonzeros fill many of them; fewer than 16 columns, whe
 matters little while the blocks are read from memory. In float32 there are no tensor cores.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.formats.bsr import unfit
 from suite.kernel import kernel
 
-try:
-    from suite.kernels.spmm import blocks_triton as blocks
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    blocks = None
+blocks = in_triton("suite.kernels.spmm.blocks_triton")
 
 IDS = ("pixelfly", "lpvit", "g2gnet")
 TILE = (16, 16)  # blocks are made of these
 
 
-def absent():
-    """What is missing, in words."""
-    return [] if blocks else ["needs triton, which is not installed here: pip install triton"]
-
-
 def refuse(case, device):
-    return absent() + unfit(case, tile=TILE)
+    return no_triton() + unfit(case, tile=TILE)
 
 
 @kernel(

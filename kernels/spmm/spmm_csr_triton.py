@@ -5,19 +5,10 @@ columns only some 99 % zeros pay for, in 16 bits more than in float32, where the
 idle.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.kernel import kernel
-from suite.kernels.spmm.spmm_block_triton import absent
 
-try:
-    from suite.kernels.spmm import rows_triton as rows
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    rows = None
-
-
-def refuse(case, device):
-    return absent()
+rows = in_triton("suite.kernels.spmm.rows_triton")
 
 
 @kernel(
@@ -25,7 +16,7 @@ def refuse(case, device):
     on="cuda",
     dtypes=("float32", "bfloat16", "float16"),
     isa=("sm_80",),
-    refuse=refuse,
+    refuse=no_triton,
 )
 def spmm_csr_triton(a, b):
     """Row segments in Triton, long ones first."""

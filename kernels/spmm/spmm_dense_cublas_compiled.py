@@ -11,7 +11,7 @@ from suite import native
 from suite.cuda.terms import no_triton
 from suite.kernel import Prepared, kernel
 from suite.kernels.spmm import spmm_dense_cublas
-from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full
+from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full, values_of
 
 MODE = "max-autotune-no-cudagraphs"
 
@@ -38,5 +38,5 @@ def spmm_dense_cublas_compiled(a, b):
         with torch.no_grad():
             return compiled(b.t()).t()
 
-    note = {"compile": MODE}
+    note = {"compile": MODE, **values_of(a)}
     return Prepared(run, 2 * weight.numel() * n, weight.nbytes, 0, (weight,), note, hidden=True)

@@ -6,7 +6,7 @@ Meant for one column alone; the weight is read once, so memory is the limit.
 import torch
 
 from suite.kernel import Prepared, kernel
-from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full, refuse
+from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full, refuse, values_of
 
 
 @kernel(op="spmm", on="cuda", dtypes=DTYPES, dense=True, only={"n": 1}, refuse=refuse)
@@ -19,4 +19,4 @@ def spmm_dense_cublas_mv(a, b):
     def run(b):
         return torch.mv(weight, b[:, 0], out=out).unsqueeze(1)
 
-    return Prepared(run, 2 * weight.numel(), weight.nbytes, 0, (weight, out))
+    return Prepared(run, 2 * weight.numel(), weight.nbytes, 0, (weight, out), values_of(a))

@@ -9,6 +9,7 @@ import torch
 
 from suite.formats.dense import too_large
 from suite.kernel import Prepared, kernel
+from suite.kernels.spmm.spmm_dense_cublas import values_of
 
 
 @kernel(op="spmm", on="cuda", dtypes=("tfloat32",), isa=("sm_80",), dense=True, refuse=too_large)
@@ -26,5 +27,5 @@ def spmm_dense_cublas_tf32(a, b):
         finally:
             matmul.allow_tf32 = before
 
-    note = {"precision": "TF32"}
+    note = {"precision": "TF32", **values_of(a)}
     return Prepared(run, 2 * weight.numel() * b.shape[1], weight.nbytes, 0, (weight, out), note)

@@ -7,7 +7,7 @@ wins is the library's secret, and so both are tried.
 import torch
 
 from suite.kernel import Prepared, kernel
-from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full, refuse
+from suite.kernels.spmm.spmm_dense_cublas import DTYPES, in_full, refuse, values_of
 
 
 @kernel(op="spmm", on="cuda", dtypes=DTYPES, dense=True, refuse=refuse, live_order="columns")
@@ -20,4 +20,4 @@ def spmm_dense_cublas_tokens(a, b):
     def run(b):
         return torch.mm(b.t(), weight.t(), out=out).t()
 
-    return Prepared(run, 2 * weight.numel() * b.shape[1], weight.nbytes, 0, (weight, out))
+    return Prepared(run, 2 * weight.numel() * b.shape[1], weight.nbytes, 0, (weight, out), values_of(a))

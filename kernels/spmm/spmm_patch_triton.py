@@ -3,24 +3,18 @@
 Bad at: what that is bad at.
 """
 
+from suite.cuda.terms import in_triton, no_triton
 from suite.formats.dense import too_large
 from suite.kernel import kernel
 from suite.patterns.patch import Patch
 
-try:
-    from suite.kernels.spmm import patch_triton
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    patch_triton = None
+patch_triton = in_triton("suite.kernels.spmm.patch_triton")
 
 SIDE = 16  # of a tile, or a multiple: what tensor cores take
 
 
 def refuse(case, device):
-    if not patch_triton:
-        return ["needs triton, which is not installed here: pip install triton"]
-    said, pattern = too_large(case), case.pattern
+    said, pattern = [*no_triton(), *too_large(case)], case.pattern
     if pattern.rows % SIDE or pattern.columns % SIDE:
         said.append(f"needs tiles of {SIDE} x {SIDE} and multiples, got {pattern.rows} x {pattern.columns}")
     return said

@@ -7,19 +7,21 @@ library_types.h; indices are int32, sums float32.
 
 import weakref
 from collections.abc import Callable
-from ctypes import CDLL, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
+from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_void_p
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from suite.cuda import libraries
 from suite.formats.bell import Bell
 from suite.formats.bsr import Bsr
 from suite.kernel import Refused
 from suite.sparse import Sparse
 
 NAMES = ("libcusparse.so.12", "cusparse64_12.dll")  # of CUDA 12 and 13 alike
+ERROR = "cusparseGetErrorString"
 
 CSR_ALG1, CSR_ALG2, CSR_ALG3, BLOCKED_ELL_ALG1, BSR_ALG1 = 4, 6, 12, 13, 14
 COLUMNS, ROWS = 1, 2  # memory order of a dense matrix
@@ -46,10 +48,6 @@ SIGNATURES = {
 Multiply = Callable[[Tensor], None]
 
 
-class Failed(RuntimeError):
-    """A call that the library would not do; says which, and why in its words."""
-
-
 def missing() -> list[str]:
     """Why there is no cuSPARSE here; empty if there is. Meant for a kernel's `refuse`."""
     try:
@@ -61,27 +59,14 @@ def missing() -> list[str]:
 
 @cache
 def library() -> Any:
-    """The library, its functions with their types; the one that torch has loaded, where it has."""
-    refused = ""
-    for name in NAMES:
-        try:
-            found = CDLL(name)
-        except OSError as failed:
-            refused = refused or str(failed)
-            continue
-        for function, types in SIGNATURES.items():
-            getattr(found, function).argtypes = types
-        found.cusparseGetErrorString.restype = c_char_p
-        return found
-    raise OSError(refused)
+    """The library, its functions with their types."""
+    return libraries.load(NAMES, SIGNATURES, ERROR)
 
 
 def ask(function: str, *arguments: Any) -> None:
     """Call it; what the library does not support is a refusal, what else goes wrong a failure."""
     status = getattr(library(), function)(*arguments)
-    if status:
-        said = f"{function}: {library().cusparseGetErrorString(status).decode()} ({status})"
-        raise Refused(f"cuSPARSE does not take it: {said}") if status in CANNOT else Failed(said)
+    libraries.answered("cuSPARSE", library(), ERROR, CANNOT, function, status)
 
 
 @cache

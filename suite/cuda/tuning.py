@@ -1,6 +1,7 @@
 """Tuning: of several ways to launch a kernel, the quickest here; and what a launch asks of the device."""
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,27 @@ FEW = 4  # processors that are assumed where there is no device to ask
 T = TypeVar("T")
 
 _CHOSEN: dict[Hashable, int] = {}  # numbers of ways
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to launch a kernel in Triton.
+
+    tile: the sizes that are the kernel's own, in the order that its table says; warps of a program; stages:
+    steps of a pipeline that are on their way at a time.
+    """
+
+    tile: tuple[int, ...]
+    warps: int
+    stages: int = 3  # Triton's own choice
+
+    @property
+    def options(self) -> dict[str, int]:
+        """As a launch takes them."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.tile))}/{self.warps}/{self.stages}"
 
 
 def processors(tensor: Tensor) -> int:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suite.case import DTYPES, FLOAT8
 from suite.ceilings import Window
 from suite.cuda import nvrtc
 
 PROBES = Path(__file__).with_name("probes.cu")
 SIZES = ((40, 8192), (12, 4096), (0, 2048))  # GiB of the device from which on a product is so large
-FP8 = torch.float8_e4m3fn
+FP8 = DTYPES[FLOAT8]
 SPARSE = " 2:4"
 BLOCKS, THREADS = 8, 256  # per multiprocessor, per block
 L2_ROUNDS = 64
@@ -47,12 +48,7 @@ def products(size: int, spec: str, isa: frozenset[str]) -> Iterator[tuple[str, C
         for dtype in (torch.bfloat16, torch.float16):
             yield from halves(left.to(dtype), right.to(dtype))
     if "sm_89" in isa:
-        a, b = left.to(FP8), right.to(FP8)
-        one = torch.ones((), device=spec)
-        yield (
-            "float8_e4m3fn",
-            lambda: torch.ops.aten._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16),
-        )
+        yield from eighths(left, right)
 
 
 def halves(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -63,6 +59,24 @@ def halves(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]
         held = torch.ops.aten._cslt_compress(two_of_four(left))
         algorithm = torch.ops.aten._cslt_sparse_mm_search(held, right)
         yield name + SPARSE, lambda: torch.ops.aten._cslt_sparse_mm(held, right, alg_id=algorithm)
+
+
+def eighths(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Of 8 bits, into 16: dense, and 2:4 where the library has that on this chip."""
+    a, b, wide = left.to(FP8), right.to(FP8).t(), torch.bfloat16
+    one = torch.ones((), device=a.device)
+    how = {"scale_a": one, "scale_b": one, "out_dtype": wide, "use_fast_accum": True}
+    yield FLOAT8, lambda: torch.ops.aten._scaled_mm(a, b, **how)
+    if torch.backends.cusparselt.is_available():
+        try:
+            held = torch.ops.aten._cslt_compress(two_of_four(left).to(FP8))
+            algorithm = torch.ops.aten._cslt_sparse_mm_search(held, b, out_dtype=wide)
+        except RuntimeError:  # it is younger than that of 16 bits, and not on every chip
+            return
+        yield (
+            FLOAT8 + SPARSE,
+            lambda: torch.ops.aten._cslt_sparse_mm(held, b, out_dtype=wide, alg_id=algorithm),
+        )
 
 
 def two_of_four(dense: Tensor) -> Tensor:

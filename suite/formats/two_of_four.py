@@ -49,7 +49,8 @@ def laid_out(a: Sparse, rows: int, columns: int) -> Tensor:
     if crowded.any():
         row = int(numbers[crowded.nonzero()[0, 0]])
         raise Refused(f"row {row} keeps more than {KEPT} of an aligned four; sparse tensor cores take {KEPT}")
-    if ((a.values == 0) & a.values.signbit()).any():
+    values = a.values.float()  # torch asks no 8-bit number for its sign
+    if ((values == 0) & values.signbit()).any():
         raise Refused("a stored -0.0 would be lost: the library tells a stored position by its value")
     wide = a.values.new_zeros(rows, columns)
     wide[:m, :k] = a.dense

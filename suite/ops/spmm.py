@@ -1,12 +1,16 @@
-"""spmm: C = A B with A sparse (m x k) and B dense (k x n, live)."""
+"""spmm: C = A B with A sparse (m x k) and B dense (k x n, live).
 
+Of 8-bit numbers each tensor has a scale, which is the dtype's: C = scale^2 A B, in bfloat16.
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from suite import rounding
-from suite.case import Case
+from suite.case import SCALES, Case
 from suite.op import Op, Operands, generator, register
-from suite.sparse import Sparse
+from suite.sparse import Sparse, from_positions
 
 DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels beats compressed rows
 PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
@@ -20,7 +24,7 @@ def around(case: Case, a: Sparse) -> Operands:
 def reference(a: Sparse, b: Tensor) -> Tensor:
     """In float64: row panels with zeros in place where A is dense enough for that, else compressed rows."""
     m, k = a.shape
-    wide = b.double()
+    wide = scaled(b)
     if a.nonzeros < DENSE_REFERENCE * m * k:
         return torch.from_numpy(a.scipy(float) @ wide.numpy())
     out = torch.empty(m, b.shape[1], dtype=torch.float64)
@@ -31,10 +35,15 @@ def reference(a: Sparse, b: Tensor) -> Tensor:
     return out
 
 
+def scaled(b: Tensor) -> Tensor:
+    """B in float64, with the scales of both operands in it: powers of two, so they round nothing."""
+    return b.double() * SCALES.get(b.dtype, 1.0) ** 2
+
+
 def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
     """One rounding of the answer, and those of a sum as long as the row."""
     a, b = operands
-    return rounding.of_product(expected, rows_of(a), a.values, b, case.torch_dtype)
+    return rounding.of_product(expected, rows_of(a), a.values, scaled(b), case.answer_dtype)
 
 
 def rows_of(a: Sparse) -> Tensor:
@@ -43,9 +52,24 @@ def rows_of(a: Sparse) -> Tensor:
 
 
 def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
-    """B with its columns reversed, times -1/2: exact in every dtype, and no column of the answer stays."""
+    """B with its columns reversed, times -1/2, and no column of the answer stays: exact in every dtype
+
+    but that of 8 bits, whose smallest numbers have no half: there times -1.
+    """
     *fixed, b = operands
-    return (*fixed, (b * -0.5).flip(1)), (expected * -0.5).flip(1), allowed.flip(1)
+    by = -1.0 if b.dtype in SCALES else -0.5
+    other = (b.float() * by).flip(1).to(b.dtype)
+    return (*fixed, other), (expected * by).flip(1), allowed.flip(1)
+
+
+def filled(case: Case, operands: Operands) -> Operands:
+    """A with standard normal numbers where its zeros were."""
+    a, b = operands
+    m, k = a.shape
+    values = case.cast(torch.randn(m, k, generator=generator(case, 2)))
+    values[rows_of(a), a.columns.long()] = a.values
+    starts, columns = np.arange(m + 1) * k, np.tile(np.arange(k, dtype=np.int32), m)
+    return from_positions(starts, columns, values.flatten(), a.shape, a.pattern), b
 
 
 def touched_rows(a: Sparse) -> int:
@@ -63,12 +87,15 @@ SPMM = register(
         reference=reference,
         allowed=allowed,
         twin=twin,
+        filled=filled,
+        scaled=True,
         sized=lambda a, b: (*a.shape, b.shape[1]),
         nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
         least_values=lambda case, operands: operands[0].nonzeros * case.torch_dtype.itemsize,
         live_bytes=lambda case, operands: (
-            (touched_rows(operands[0]) + case["m"]) * case["n"] * case.torch_dtype.itemsize
+            touched_rows(operands[0]) * case["n"] * case.torch_dtype.itemsize
+            + case["m"] * case["n"] * case.answer_dtype.itemsize
         ),
     )
 )
