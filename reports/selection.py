@@ -6,10 +6,10 @@ from suite.reading.answers import called
 from suite.reading.batch import OPS as ACTIVATIONS
 from suite.reading.frame import tidy
 from suite.reading.selected import FASTER, afforded, asked, selected, shortest
+from suite.reading.shorter import CONTEXT, COSTS, RIVAL, shorter, to_the_end, where
 from suite.reading.units import percent
 from suite.report import report
 
-SHARED = ["device", "op", "dtype", "cache", "threads", "data", "sizes"]
 LENGTHS = ["device", "op", "dtype", "cache", "threads", "data", "kernel", "sparsity"]
 LEAD = 8  # selectors a figure can tell apart
 ERRORS = (0.05, 0.1, 0.2, 0.4)  # that may be affordable
@@ -21,21 +21,23 @@ def selection(view):
     rows = quickest(selected(*view.drawn, tidy(view.recorded, "layer")))
     if rows.empty:
         return
+    rows = shorter(rows)
     sections = [
-        section(number, dict(zip(SHARED, about, strict=True)), same)
-        for number, (about, same) in enumerate(rows.groupby(SHARED, sort=False))
+        section(number, dict(zip(CONTEXT, about, strict=True)), same)
+        for number, (about, same) in enumerate(rows.groupby(CONTEXT, sort=False))
     ]
-    yield "selection", {"sections": sections, "lengths": lengths(rows)}
+    yield "selection", {"sections": sections, "lengths": lengths(rows), "contexts": contexts(rows)}
 
 
 def quickest(rows):
     """Of several kernels that take what a selector chose on a case, the fastest."""
     ordered = rows.sort_values("speed_up", ascending=False, kind="stable", na_position="last")
-    return rows.loc[sorted(ordered.drop_duplicates([*SHARED, "case", "selector"]).index)]
+    return rows.loc[sorted(ordered.drop_duplicates([*CONTEXT, "case", "selector"]).index)]
 
 
 def section(number, about, rows):
     """One length on one input: a table for each sparsity, and quality against speed."""
+    rows = rows.assign(asked=[asked(row) for row in rows.itertuples()])
     methods = rows[rows["control"] == ""]
     both = methods[(methods["beats_luck"] == FASTER) & (methods["pays"] == FASTER)]
     known = INPUTS.get(about["data"])
@@ -57,11 +59,31 @@ def section(number, about, rows):
                 "far": same["near"].notna().any(),
                 "rows": list(same.sort_values("speed_up", ascending=False).itertuples()),
             }
-            for sparsity, same in rows.groupby([asked(row) for row in rows.itertuples()], sort=True)
+            for sparsity, same in rows.groupby("asked")
         ],
         "units": "activations" if about["op"] in ACTIVATIONS else "blocks",
         "errors": [percent(one) for one in ERRORS],
         "afforded": errors(rows) if rows["pattern"].nunique() > 1 else [],
+        "shorter": None if about["op"] in ACTIVATIONS else beside(rows, methods),
+    }
+
+
+def beside(rows, methods):
+    """Long and sparse beside short and dense, at equal cost. None: no shorter context was measured."""
+    if (rows["control"] != RIVAL).all():
+        return None
+    return {
+        "better": {
+            cost.says: sorted(set(methods[methods[f"{name}_better"] == FASTER]["selector"]))
+            for name, cost in COSTS.items()
+        },
+        "rival": rows[rows["control"] == RIVAL]["selector"].iloc[0],
+        "figure": figures.kept(to_the_end(rows), "recall", leaders(methods), "work"),
+        "rows": [
+            (percent(row.asked), row)
+            for row in rows.sort_values(["asked", "work"], kind="stable").itertuples()
+            if row.control != RIVAL
+        ],
     }
 
 
@@ -99,6 +121,22 @@ def leaders(methods):
             front[row.selector] = front.get(row.selector, 0) + (not beaten.any())
     ordered = sorted(front, key=lambda name: -front[name])
     return {name: at for at, name in enumerate([name for name in ordered if front[name]][:LEAD])}
+
+
+def contexts(rows):
+    """Of each method and context, at which sparsities it is better than a shorter one of equal cost."""
+    methods = rows[(rows["control"] == "") & ~rows["op"].isin(ACTIVATIONS)]
+    return [
+        {
+            "selector": same["selector"].iloc[0],
+            "op": same["op"].iloc[0],
+            "data": same["data"].iloc[0],
+            "sizes": same["sizes"].iloc[0],
+            "tokens": same["length"].iloc[0],
+            "where": [where(same, cost) for cost in COSTS],
+        }
+        for _, same in methods.groupby([*CONTEXT, "selector"], sort=False)
+    ]
 
 
 def lengths(rows):

@@ -6,8 +6,9 @@
 
 A recording is some windows of a text, as one layer of the model meets them: behind its projections and its
 rotation, with as few heads of keys as it has. A case of seed 0 has the first window, one of any other seed
-another: what selectors learn on other seeds is never what they are asked. A model is a folder of Hugging
-Face's transformers, read with a text of the user's, or a language model among the tasks, which has its own.
+another: what selectors learn on other seeds is never what they are asked. Where windows begin depends on the
+text alone, so a case means the same, whatever else is recorded. A model is a folder of Hugging Face's
+transformers, read with a text of the user's, or a language model among the tasks, which has its own.
 Any model will do that calls torch's scaled_dot_product_attention for its causal attention.
 
 A recording is an Input under the name that cases carry as their data. Its numbers lie in a file that goes
@@ -41,7 +42,7 @@ OPS = ("attention_causal", "decode")  # what such a layer does with a text, and 
 PARTS = ("q", "k", "v")
 Labelled = tuple[str, Case]  # a case, and the workload it is of
 FEW = 16  # tokens that show how many layers a model has
-WINDOWS = 4  # the first, and those to learn on
+WINDOWS = 4  # of a text: the first, and those to learn on
 ACROSS = 16  # blocks of a window, at least: among fewer there is little to choose
 SMALLEST = 16  # tokens of a block, where that would make them smaller than a case has them
 
@@ -117,7 +118,11 @@ def on(cases: Iterable[Labelled], recordings: Sequence[Recording]) -> Iterator[L
 
 def record_again(asked: Asked, cases: Sequence[Case]) -> None:
     """What these cases are of. Unusable: the model and the text that were asked for are others."""
-    layers = {int(case.data.split(":")[1]) for case in cases if is_recording(case.data)}
+    layers = {layer_of(case.data): case for case in cases if is_recording(case.data)}
+    if other := asked.layers and sorted(layers.keys() - set(asked.layers)):
+        raise Unusable(
+            f"--layer {asked.layers[0]}: case {layers[other[0]]} is of layer {other[0]}. Leave --layer out."
+        )
     made = record(asked._replace(layers=tuple(sorted(layers))), longest(cases))
     there = {one.data for one in made}
     for case in cases:
@@ -133,6 +138,11 @@ def longest(cases: Iterable[Case]) -> int:
         "--model is for cases in which it is chosen at run time what queries see, and of these none is. "
         "Name other workloads; `sparsemark list` says what there is."
     )
+
+
+def layer_of(data: str) -> int:
+    """Of a recording."""
+    return int(data.split(":")[1])
 
 
 def known() -> dict[str, str]:
@@ -155,11 +165,11 @@ class Call(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A model and its text: windows [windows, tokens]. read: some of them through the model."""
+    """A model and its text: the tokens of each window. read: some [windows, tokens] through the model."""
 
     model: nn.Module
     read: Callable[[Tensor], Any]
-    windows: Tensor
+    windows: Sequence[Tensor]
     name: str
     text: str
 
@@ -170,7 +180,7 @@ def record(asked: Asked, most: int) -> list[Recording]:
     Unusable: that cannot be done, and why.
     """
     one = named(asked, most)
-    count = len(heard(one.read, one.windows[:1, :FEW], None))
+    count = len(heard(one.read, one.windows[0][None, :FEW], None))
     if not count:
         raise Unusable(
             f"--model {asked.model}: it does not call torch's scaled_dot_product_attention, which is where "
@@ -188,21 +198,33 @@ def record(asked: Asked, most: int) -> list[Recording]:
 
 
 def kept(data: str, calls: Sequence[Call]) -> Recording:
-    """A layer's calls in a file, a window each."""
+    """A layer's calls in a file, a window each, but for those too short to be attended to alike."""
     if calls[0].why:
-        raise Unusable(f"--layer {data.split(':')[1]}: {calls[0].why}. Name another layer.")
-    parts = [torch.stack(one) for one in zip(*(call.parts for call in calls), strict=True)]
-    file = Path(folder().name) / f"{len(_paths)}.safetensors"
-    save_file(dict(zip(PARTS, parts, strict=True)), file)
+        raise Unusable(f"--layer {layer_of(data)}: {calls[0].why}. Name another layer.")
+    calls = [one for one in calls if not one.why]
+    file = Path(folder().name) / f"{hashlib.sha256(data.encode()).hexdigest()}.safetensors"
+    save_file(
+        {
+            f"{name}{at}": one
+            for at, call in enumerate(calls)
+            for name, one in zip(PARTS, call.parts, strict=True)
+        },
+        file,
+    )
     use({data: str(file)})
-    _, h, n, d = parts[0].shape
-    return Recording(data, h, parts[1].shape[1], n, d)
+    q, k, _ = calls[0].parts
+    h, n, d = q.shape
+    return Recording(data, h, len(k), n, d)
 
 
-def cut(tokens: Tensor, most: int) -> Tensor:
-    """The first windows of a text [windows, tokens], of so many tokens or all it has."""
-    size = min(most, len(tokens))
-    return tokens[: len(tokens) // size * size].view(-1, size)[:WINDOWS]
+def cut(tokens: Tensor, most: int) -> list[Tensor]:
+    """Windows of a text, of so many tokens at most: they begin at its quarters, however long they are.
+
+    The first may be all of it. Any other ends before the text does, and is no longer than what is before it:
+    windows of one length never meet.
+    """
+    begins = sorted({len(tokens) * each // WINDOWS for each in range(1, WINDOWS)} - {0})
+    return [tokens[:most], *(tokens[at : at + min(most, at)] for at in begins)]
 
 
 def named(asked: Asked, most: int) -> Named:
@@ -243,7 +265,7 @@ def of_task(asked: Asked, most: int) -> Named:
     problem = tasks[asked.model](0)
     model = problem.dense()
     windows = problem.judged[0][:WINDOWS, :most]
-    return Named(model, model, windows, asked.model, problem.data)
+    return Named(model, model, list(windows), asked.model, problem.data)
 
 
 def weights(model: nn.Module) -> str:
@@ -315,14 +337,21 @@ def draw(file: str, case: Case, source: torch.Generator) -> tuple[Tensor, ...]:
     decode = "t" in case.extent
     length = case["t"] if decode else case["n"]
     with safe_open(file, framework="pt") as opened:
-        q, k, v = (opened.get_tensor(name)[:, :, :length].float() for name in PARTS)
-    if q.shape[2] < length:
-        raise Unusable(f"{case}: {case.data} has windows of {q.shape[2]} tokens. Give the case no more.")
+        count = len(opened.keys()) // len(PARTS)
+        sizes = [opened.get_slice(f"q{at}").get_shape()[1] for at in range(count)]
+        able = [at for at, size in enumerate(sizes) if size >= length]
+        if not able:
+            raise Unusable(f"{case}: {case.data} has windows of {sizes[0]} tokens. Give the case no more.")
+        seeds = range(case.seed, case.seed + (case["n"] if decode else 1))
+        at = [able[window(seed, len(able))] for seed in seeds]
+        q, k, v = (
+            torch.stack([opened.get_tensor(f"{name}{one}")[:, :length].float() for one in at])
+            for name in PARTS
+        )
     there = {"h": q.shape[1], "g": k.shape[1], "d": q.shape[3]}
     if wrong := [f"{name}={size}" for name, size in there.items() if case[name] != size]:
         raise Unusable(f"{case}: {case.data} has {', '.join(wrong)}. Give the case these sizes.")
-    at = [window(case.seed + each, len(q)) for each in range(case["n"] if decode else 1)]
-    return (k[at], v[at], q[at, :, -1]) if decode else (q[at[0]], k[at[0]], v[at[0]])
+    return (k, v, q[:, :, -1]) if decode else (q[0], k[0], v[0])
 
 
 def window(seed: int, count: int) -> int:

@@ -1,8 +1,11 @@
 """Offloaded caches: pages come as they lie, bytes are those of the formulas, nothing stays between calls."""
 
+import errno
 import os
 import re
+from ctypes import c_int64
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ from suite.patterns.chosen import Chosen
 from suite.patterns.unstructured import Unstructured
 from suite.reading.selected import selected
 from suite.report import view_of
-from suite.selection import pages_kept
+from suite.selection import by_query, from_map, pages_kept
 from suite.selector import SELECTORS, entries, ready
 from suite.visit import Visit
 from suite.workload import WORKLOADS
@@ -125,6 +128,54 @@ def test_nothing_stays_from_call_to_call(name):
     files[0].truncate(0)
     with pytest.raises(OSError, match="pages of the cache were not read"):
         made.run(asked.operands[3])
+
+
+TOLD = """
+#include <cstdarg>
+static long told, closed;  // how often ends were asked for; queues that were closed
+static long pretended(long number, ...) {
+  va_list given;
+  va_start(given, number);
+  va_arg(given, aio_context_t);
+  const long count = va_arg(given, long);
+  va_end(given);
+  if (number == SYS_io_submit) return count;
+  if (number == SYS_io_destroy) return ++closed, 0;
+  errno = ++told < 3 ? EINTR : EINVAL;
+  return -1;
+}
+#define syscall pretended
+extern "C" long queues_closed() { return told == 3 ? closed : -1; }
+"""
+
+
+@DISK
+def test_reads_of_whose_end_the_system_tells_nothing_are_an_error(tmp_path):
+    """A signal in between is none. The queue is closed, which waits for what could still write."""
+    source = tmp_path / "reads.cpp"
+    written = (Path(far.__file__).parent / "reads.cpp").read_text()
+    source.write_text(written.replace("namespace {", TOLD + "namespace {", 1))
+    library, starts, to = native.load(source), torch.zeros(2, dtype=torch.int64), torch.zeros(8)
+    read = native.bind(library.read_parts, 0, 0, starts, 2, 16, to, returns=c_int64)
+    assert read() == -errno.EINVAL
+    assert library.queues_closed() == 1
+
+
+@DISK
+@pytest.mark.parametrize("place", PLACES)
+def test_what_grows_is_emptied_from_the_caches_too(place):
+    """One row keeps more than any did before: what is held is what was written last, and is right."""
+    k, v, q = (torch.randn(1, 2, *size) for size in ((512, 32), (512, 32), (32,)))
+    library = native.load(gather.SOURCE)
+    few = by_query(torch.rand(1, 2, 32), point(1 - 1 / 32, n=1, h=2, g=2, d=32))
+    many = from_map(torch.eye(2, dtype=torch.bool)[:, :1, None].expand(2, 1, 32).contiguous(), few.pattern)
+    made = fetching.fetched(few, k, v, q, place, lambda *operands: gather.gather(library, *operands))
+    before = held.size(made.holds)
+    for found, grows in ((few, False), (many, True)):
+        torch.testing.assert_close(
+            made.run(q, found), decode.reference(found, k, v, q).float(), rtol=1e-4, atol=1e-5
+        )
+        assert (held.size(made.holds) > before) == grows
 
 
 # Bytes.

@@ -8,6 +8,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from suite import recordings
 from suite.case import case, from_id
@@ -21,7 +23,7 @@ from suite.plan import plan
 from suite.reading.about import command
 from suite.reading.ranking import is_whole
 from suite.record import read
-from suite.recordings import Asked, instead, record
+from suite.recordings import WINDOWS, Asked, instead, record
 from suite.registry import Unusable, discover
 
 discover_parts()
@@ -74,7 +76,7 @@ def test_over_what_is_recorded_attention_is_what_the_layer_answers(tiny, forget)
     seen = []
     layer = asked.model.model.layers[1].self_attn.o_proj
     layer.register_forward_pre_hook(lambda _, given: seen.append(given[0][0]))
-    asked.read(asked.windows[:1])
+    asked.read(asked.windows[0][None])
     made = replace(one.instead_of(PROMPT), dtype="float32")
     q, k, v = attention.drawn(made)
     assert made["g"] == 2 and k.shape == (2, 48, 16)
@@ -118,6 +120,38 @@ def test_what_is_learned_on_other_seeds_is_other_text(bytes_of_text):
     assert len({one.sum().item() for one in others[:3]}) == 3
     with pytest.raises(Unusable, match="the text is too short"):
         recordings.window(1, 1)
+
+
+def test_a_case_means_the_same_whatever_else_is_recorded(tiny, forget):
+    """On every seed; repeated by its id, or beside cases four times as long."""
+    asked = Asked(str(tiny / "tiny"), tiny / "text.txt")
+    drawn = {}
+    for most in (64, 256):
+        made = replace(record(asked, most)[0].instead_of(PROMPT.with_sizes(n=64)), dtype="float32")
+        drawn[most] = made, [attention.drawn(replace(made, seed=seed)) for seed in range(WINDOWS)]
+    assert drawn[64][0] == drawn[256][0]
+    for mine, its in zip(drawn[64][1], drawn[256][1], strict=True):
+        for one, other in zip(mine, its, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_two_layers_recorded_twice_stay_what_they_are(tiny, forget):
+    asked = Asked(str(tiny / "tiny"), tiny / "text.txt", (0, 1))
+    first = [attention.drawn(one.instead_of(PROMPT))[0] for one in record(asked, 64)]
+    again = [attention.drawn(one.instead_of(PROMPT))[0] for one in record(asked, 64)]
+    assert not first[0].equal(first[1])
+    assert all(mine.equal(its) for mine, its in zip(first, again, strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(length=st.integers(1, 300), most=st.integers(1, 300), wanted=st.integers(1, 300))
+def test_windows_of_one_length_never_meet(length, most, wanted):
+    """And are as many as before fit into the text, but for thirds."""
+    windows = [one for one in recordings.cut(torch.arange(length), most) if len(one) >= wanted]
+    found = torch.cat([one[:wanted] for one in windows]).tolist() if windows else []
+    assert len(found) == len(set(found)) and found[:1] in ([], [0])
+    fitting = length // wanted if most >= wanted else 0
+    assert len(windows) == {0: 0, 1: 1, 2: 2, 3: 2}.get(fitting, WINDOWS)
 
 
 def test_other_sizes_than_recorded_are_said(bytes_of_text):
@@ -200,10 +234,13 @@ def test_a_model_that_cannot_read_the_text_is_said():
         recordings.heard(read, torch.zeros(1, 4), None)
 
 
-def test_a_text_shorter_than_a_block_is_said(tiny, forget):
-    short = tiny / "short.txt"
-    short.write_text("nine byte")
-    with pytest.raises(Unusable, match="9 tokens of it were recorded, less than a block"):
+@pytest.mark.parametrize("text", ["nine byte", "five!", "1"])
+def test_a_text_shorter_than_a_block_is_said(tiny, forget, text):
+    """Of one token a model need not say that it looks at none after it."""
+    short = tiny / f"{len(text)}.txt"
+    short.write_text(text)
+    says = "it attends under a mask" if len(text) == 1 else f"{len(text)} tokens of it were recorded, less"
+    with pytest.raises(Unusable, match=says):
         instead([[("attention", PROMPT)]], Asked(str(tiny / "tiny"), short))
 
 
@@ -233,6 +270,9 @@ def test_a_recorded_case_asks_for_its_model(bytes_of_text, forget):
     with pytest.raises(Unusable, match=r"is of a recording\. Name its model with --model"):
         plan([], "smoke", cases=[text])
     assert plan([], "smoke", cases=[text], asked=Asked("byte_lm"))
+    with pytest.raises(Unusable, match=r"--layer 0: case .* is of layer 2\. Leave --layer out"):
+        plan([], "smoke", cases=[text], asked=Asked("byte_lm", None, (0,)))
+    assert plan([], "smoke", cases=[text], asked=Asked("byte_lm", None, (2,)))
     with pytest.raises(Unusable, match="n is missing"):
         plan([], "smoke", cases=[text.replace("n=", "q=")], asked=Asked("byte_lm"))
     with pytest.raises(Unusable, match="is of another recording than byte_lm-"):

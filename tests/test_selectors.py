@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.case import case
-from suite.check import question
+from suite.check import check, question
 from suite.claims import claims
 from suite.commands import load
 from suite.conformance import cases_for, examine
 from suite.cpu.device import Cpu
 from suite.inputs import INPUTS
+from suite.kernel import KERNELS, prepared
 from suite.measure import Effort
 from suite.op import faults, make_operands
 from suite.ops import attention
 from suite.patterns.chosen import Chosen
-from suite.selection import before, by_head, by_layer, by_row, of_heads, of_layer, of_rows, room
+from suite.patterns.unstructured import Unstructured
+from suite.selection import before, by_head, by_layer, by_row, from_map, of_heads, of_layer, of_rows, room
 from suite.selector import SELECTORS, entries, ready, selector
 from suite.visit import Visit
 
@@ -175,6 +177,31 @@ def test_of_a_row_the_best_blocks_stay():
 def test_what_better_blocks_hold():
     weights = torch.tensor([[[0.5, 0.2, 0.3]]])
     torch.testing.assert_close(before(weights), -torch.tensor([[[0.0, 0.8, 0.5]]]))
+
+
+TAKING = [one for one in KERNELS.values() if one.chooses and one.on == "cpu" and one.op in (*BOTH, "decode")]
+
+
+@pytest.mark.parametrize("kernel", TAKING, ids=str)
+def test_a_choice_holds_for_its_own_call(kernel):
+    """The next one without a choice is of the mask it was prepared on: no key, bias or page is left over."""
+    sizes = {"n": 2, "t": 256} if kernel.op == "decode" else {"n": 256}
+    one = case(kernel.op, Unstructured(0.5), "bfloat16", h=4, g=2, d=32, b=32, **sizes)
+    if reasons := kernel.refusals(one, Cpu(1)):
+        pytest.skip("; ".join(reasons))
+    asked = question(one, make_operands(one))
+    made, live = prepared(kernel, asked.operands), asked.operands[-1 if kernel.op == "decode" else 1 :]
+    rows, across = asked.operands[0].shape
+    tokens = (2, 4, 512) if kernel.op == "decode" else (4, 256)
+    keys, bias = torch.randn(*tokens, 32).bfloat16(), torch.rand(tokens)
+    blocks = torch.arange(across).eq(0).expand(4, rows // 4, -1)
+    found = from_map(blocks, one.pattern, k=keys, v=keys, bias=bias)
+    check(made.run(*live), asked)
+    other = made.run(*live, found).clone()
+    check(made.run(*live), asked)
+    assert not other.equal(made.run(*live)) and other.equal(made.run(*live, found))
+    plain = made.run(*live, replace(found, bias=None)).clone()
+    assert plain.equal(prepared(kernel, asked.operands).run(*live, replace(found, bias=None)))
 
 
 def test_kernels_fit_a_chosen_case_with_a_selector_alone():

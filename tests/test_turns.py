@@ -245,6 +245,16 @@ def test_caches_that_differ_are_each_asked_for_the_first_time():
         assert found.columns.view(2, -1)[at].equal(alone.columns)
 
 
+def test_asked_once_it_looks_at_all_that_knowledge_does_and_pays_for_it():
+    """Where heads have keys of their own it keeps the same pages; its choosing is never told to be cheap."""
+    for groups in (8, 2):
+        one = point("blend", n=2, g=groups)
+        k, v, q = decode.drawn(one)
+        snap, known = (SELECTORS[name].prepare(one, k, v)(q) for name in ("snap", "oracle_tokens"))
+        assert snap.flops == known.flops and snap.read >= known.read
+        assert snap.columns.equal(known.columns) == (groups == 8)
+
+
 # The page.
 
 

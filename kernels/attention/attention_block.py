@@ -81,14 +81,18 @@ def prepare(
     (heads, n, d), threads = q.shape, torch.get_num_threads()
     block, plan = heads * n // a.shape[0], plan or Plan()
     plan.heads, plan.n, plan.d, plan.block, plan.causal, plan.threads = heads, n, d, block, causal, threads
-    sizes = Sizes()
-    held: dict[str, Tensor] = {}
+    sizes, now = Sizes(), a  # of what it looks at, and what the call before looked at
+    held: dict[str, Tensor] = {}  # what the plan points to, now: own keys may need more room
 
     def look(a: Sparse, k: Tensor) -> None:
         """At these blocks of these keys from now on."""
+        nonlocal now
+        now = a
         plan.groups, plan.there = k.shape[:2]
         library.sizes(byref(plan), q.dtype == torch.bfloat16, byref(sizes))
         held.update(starts=a.starts.int(), columns=a.columns, order=in_turn(a, heads))
+        held.pop("bias", None)
+        plan.bias = None
         if isinstance(a, Selection) and a.bias is not None:
             held["bias"] = a.bias * sqrt(d)
         for name, room in (("keys", sizes.keys), ("values", sizes.values), ("work", sizes.work * threads)):
@@ -104,9 +108,10 @@ def prepare(
     attend = native.bind(library[f"attention_{dtype}"], byref(plan), *live, out)
 
     def run(q, k, v, found=None):
-        if found is not None:
-            k, v = own(found, k, v)
-            look(found, k)
+        wanted = a if found is None else found
+        k, v = own(wanted, k, v)
+        if found is not None or now is not a:
+            look(wanted, k)
         attend(q, k, v)
         return out
 
@@ -115,7 +120,7 @@ def prepare(
         executed=executed(a, sizes, plan),
         values=0,
         metadata=sum(held[name].nbytes for name in ("starts", "columns", "order")),
-        holds=(*held.values(), out),
+        holds=(held, out),
         note={"panel": sizes.width},
     )
 

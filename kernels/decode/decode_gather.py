@@ -84,28 +84,32 @@ def gather(library: CDLL, a: Sparse, k: Tensor, v: Tensor, q: Tensor) -> Prepare
     """Attention of q by the source, over the pages that a stores, or those chosen in each call."""
     n, h, d = q.shape
     plan = Plan(n=n, h=h, d=d, threads=torch.get_num_threads())
-    now, held, parts = a, (), None  # what the call before looked at, what the plan points to, and room
+    now = a  # what the call before looked at
+    held: dict[str, Tensor] = {}  # what the plan points to, now: a row that keeps more needs more room
 
     def look(a: Sparse) -> None:
         """At these pages from now on."""
-        nonlocal now, held, parts
+        nonlocal now
         keys, values, bias = k, v, None
         if isinstance(a, Selection):
             keys, values, bias = (k if a.k is None else a.k), (v if a.v is None else a.v), a.bias
-        now, held = a, (a.starts.int(), a.columns, keys, values)
-        plan.starts, plan.columns, plan.k, plan.v = (one.data_ptr() for one in held)
+        now = a
+        held.update(starts=a.starts.int(), columns=a.columns, k=keys, v=values)
+        plan.starts, plan.columns, plan.k, plan.v = (
+            held[one].data_ptr() for one in ("starts", "columns", "k", "v")
+        )
         plan.bias = None if bias is None else bias.data_ptr()
         plan.groups, plan.there = keys.shape[1:3]
         plan.page = plan.there // a.shape[1]
-        parts = work(plan, int(a.row_lengths.max()) * plan.page, library, parts)
+        held["work"] = work(plan, int(a.row_lengths.max()) * plan.page, library, held.get("work"))
 
     look(a)
     out = torch.empty_like(q)
     attend = bound(library, plan, q, out)
 
     def run(q, found=None):
-        if found is not None:
-            look(found)
+        if found is not None or now is not a:
+            look(a if found is None else found)
         attend(q)
         return out
 
@@ -114,7 +118,7 @@ def gather(library: CDLL, a: Sparse, k: Tensor, v: Tensor, q: Tensor) -> Prepare
         executed=lambda: 4 * d * tokens_of(now, k),
         values=lambda: bytes_read(now, k),
         metadata=a.starts.nbytes + a.columns.nbytes,
-        holds=(*held, parts, out),
+        holds=(held, out),
     )
 
 

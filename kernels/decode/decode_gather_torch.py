@@ -27,10 +27,11 @@ def slots(a):
 def decode_gather_torch(a, k, v, q):
     """Pages copied by index_select, then two batched products and a softmax between them."""
     n, h, d = q.shape
-    last = [a]
+    now, held = a, {"k": k, "v": v}  # what the call before looked at; copies, and where they come from
 
     def look(a):
         """Where the pages of each row lie, the mask of its tokens, and the cache itself, page by page."""
+        nonlocal now
         own, values, bias = k, v, None
         if isinstance(a, Selection):
             own, values, bias = (k if a.k is None else a.k), (v if a.v is None else a.v), a.bias
@@ -46,17 +47,21 @@ def decode_gather_torch(a, k, v, q):
                 mask += bias.view(-1, page)[places].view(mask.shape)
             mask.masked_fill_(~real[:, None, :, None], -torch.inf)
             mask = mask.flatten(2).to(q.dtype)
-        last[0] = a
+        now = a
+        held.update(places=places, real=real, mask=mask)
         return places, real, mask, own.view(-1, page * d), values.view(-1, page * d)
 
     kept = look(a)
-    near = k.new_empty(2, len(kept[0]), kept[3].shape[1])
+    held["near"] = k.new_empty(2, len(kept[0]), kept[3].shape[1])
 
     def run(q, found=None):
-        nonlocal near
-        places, real, mask, *cache = kept if found is None else look(found)
-        if near.shape[1] != len(places):
-            near = k.new_empty(2, len(places), near.shape[2])
+        nonlocal kept
+        if found is not None or now is not a:
+            kept = look(a if found is None else found)
+        places, real, mask, *cache = kept
+        if held["near"].shape[1] != len(places):
+            held["near"] = k.new_empty(2, len(places), cache[0].shape[1])
+        near = held["near"]
         for one, copied in zip(cache, near, strict=True):
             torch.index_select(one, 0, places, out=copied)
         out = attend(q.view(n * h, 1, d), *near.view(2, n * h, -1, d), mask)
@@ -64,8 +69,8 @@ def decode_gather_torch(a, k, v, q):
 
     return Prepared(
         run,
-        executed=lambda: 4 * near[0].numel(),
-        values=lambda: bytes_read(last[0], k),
+        executed=lambda: 4 * held["near"][0].numel(),
+        values=lambda: bytes_read(now, k),
         metadata=a.starts.nbytes + a.columns.nbytes,
-        holds=(k, v, near, *(one for one in kept[:3] if one is not None)),
+        holds=(held,),
     )

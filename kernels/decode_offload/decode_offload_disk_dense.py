@@ -26,4 +26,4 @@ def decode_offload_disk_dense(a, k, v, q):
         far.bring(whole, keys=True)
         return made.run(q)
 
-    return replace(made, run=run, holds=(*made.holds, *far.holds), hidden=far.hidden)
+    return replace(made, run=run, holds=(*made.holds, far.held), hidden=far.hidden)

@@ -1,7 +1,8 @@
 """Far: where a cache lies between calls, and how pages of it are brought near.
 
 Pages are numbered through: those of the first group of the first sequence, then of the second group. They
-come with keys and values, or values alone: `most` at a time, unless a call wants more.
+come with keys and values, or values alone: `most` at a time, unless a call wants more, for which room is
+made. The buffers of a place are `held`, as they are now.
 """
 
 import os
@@ -9,6 +10,7 @@ import tempfile
 from ctypes import c_int64
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ class Disk:
         self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  open as long as the cache is wanted
         direct(self.file.fileno())
         most = max(most, 1)
-        self.staging = room(most * 2 * self.size)
+        self.held = {"staging": room(most * 2 * self.size)}
         for first in range(0, len(k), most):
             self.write(first, k[first : first + most], v[first : first + most])
         live = (native.LIVE,) * 4
@@ -56,17 +58,13 @@ class Disk:
 
     def write(self, first: int, k: Tensor, v: Tensor) -> None:
         """Pages from this number on, by way of the staging buffer."""
-        records = self.staging[: len(k) * 2 * self.size].view(len(k), 2, self.size)
+        records = self.held["staging"][: len(k) * 2 * self.size].view(len(k), 2, self.size)
         for half, one in enumerate((k, v)):
             records[:, half, : self.page * one.itemsize] = one.contiguous().view(torch.uint8)
         window, at = memoryview(records.flatten().numpy()), first * 2 * self.size
         while len(window):  # a call writes no more than 2 GiB
             written = os.pwrite(self.file.fileno(), window, at)
             window, at = window[written:], at + written
-
-    @property
-    def holds(self) -> tuple[Tensor, ...]:
-        return (self.staging,)
 
     def bytes_of(self, count: int, keys: bool) -> int:
         """What so many pages take to bring."""
@@ -76,12 +74,13 @@ class Disk:
         """Keys, if they are wanted, and values of these pages, [count, numbers of a page] each."""
         halves = 1 + keys
         size = halves * self.size
-        if len(self.staging) < len(pages) * size:
-            self.staging = room(len(pages) * size)
+        if len(self.held["staging"]) < len(pages) * size:
+            self.held["staging"] = room(len(pages) * size)
+        staging = self.held["staging"]
         starts = pages * (2 * self.size) + (2 - halves) * self.size
-        if wrong := self.read(starts, len(pages), size, self.staging):
+        if wrong := self.read(starts, len(pages), size, staging):
             raise OSError(-wrong, f"pages of the cache were not read: {os.strerror(-wrong)}")
-        came = self.staging[: len(pages) * size].view(len(pages), halves, self.size).view(self.dtype)
+        came = staging[: len(pages) * size].view(len(pages), halves, self.size).view(self.dtype)
         came = came[..., : self.page]
         return (came[:, 0] if keys else None), came[:, -1]
 
@@ -96,16 +95,13 @@ class Host:
 
     def __init__(self, k: Tensor, v: Tensor, page: int, most: int) -> None:
         self.cache = tuple(one.reshape(-1, page * one.shape[-1]).cpu().pin_memory() for one in (k, v))
+        self.held: dict[str, Any] = {"cache": self.cache}
         self.reserve(k, most)
 
     def reserve(self, like: Tensor, most: int) -> None:
         """Room for so many pages, on both sides."""
-        self.near = like.new_empty(2, most, self.cache[0].shape[1])
-        self.pinned = torch.empty_like(self.near, device="cpu").pin_memory()
-
-    @property
-    def holds(self) -> tuple[Tensor, ...]:
-        return (*self.cache, self.pinned, self.near)
+        near = like.new_empty(2, most, self.cache[0].shape[1])
+        self.held |= {"near": near, "pinned": torch.empty_like(near, device="cpu").pin_memory()}
 
     def bytes_of(self, count: int, keys: bool) -> int:
         """What so many pages take to bring."""
@@ -114,9 +110,10 @@ class Host:
     def bring(self, pages: Tensor, keys: bool) -> tuple[Tensor | None, Tensor]:
         """Keys, if they are wanted, and values of these pages, [count, numbers of a page] each."""
         count, places = len(pages), pages.cpu()
-        if self.near.shape[1] < count:
-            self.reserve(self.near, count)
+        if self.held["near"].shape[1] < count:
+            self.reserve(self.held["near"], count)
+        near, pinned = (self.held[one][:, :count] for one in ("near", "pinned"))
         for half in range(0 if keys else 1, 2):
-            torch.index_select(self.cache[half], 0, places, out=self.pinned[half, :count])
-            self.near[half, :count].copy_(self.pinned[half, :count], non_blocking=True)
-        return (self.near[0, :count] if keys else None), self.near[1, :count]
+            torch.index_select(self.cache[half], 0, places, out=pinned[half])
+            near[half].copy_(pinned[half], non_blocking=True)
+        return (near[0] if keys else None), near[1]

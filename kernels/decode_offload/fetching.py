@@ -27,7 +27,8 @@ def fetched(
     page = (there if own is None else own.shape[2]) // a.shape[1]
     across = there // page
     most = len(q) * groups * min(across, heads * int(a.row_lengths.max()))
-    far, near, came = place(k, v, page, most), k.new_zeros(2 * most * page * d), 0
+    far, came = place(k, v, page, most), 0
+    held = {"near": k.new_zeros(2 * most * page * d)}
 
     def bring(a: Sparse) -> Selection:
         """What a looks at, with keys and values that are near."""
@@ -60,11 +61,10 @@ def fetched(
 
     def cache_of(slots: int) -> Tensor:
         """Room for so many pages of each group: keys, then values, [2, n * g, slots, page, d]."""
-        nonlocal near
         count = 2 * len(q) * groups * slots * page * d
-        if len(near) < count:
-            near = k.new_zeros(count)
-        return near[:count].view(2, len(q) * groups, slots, page, d)
+        if len(held["near"]) < count:
+            held["near"] = k.new_zeros(count)
+        return held["near"][:count].view(2, len(q) * groups, slots, page, d)
 
     first = bring(a)
     made = attend(first, first.k, first.v, q)
@@ -77,6 +77,6 @@ def fetched(
         run=run,
         values=lambda: came,
         metadata=a.starts.nbytes + a.columns.nbytes,
-        holds=(*made.holds, *far.holds, near),
+        holds=(*made.holds, far.held, held),
         hidden=far.hidden,
     )

@@ -27,7 +27,8 @@ extern "C" std::int64_t open_queue() {
   return syscall(SYS_io_setup, DEPTH, &queue) < 0 ? -errno : std::int64_t(queue);
 }
 
-// Of a file, `count` parts of `size` bytes, to one place after the other. 0, or minus what is wrong.
+// Of a file, `count` parts of `size` bytes, to one place after the other. 0, or minus what is wrong. None is under
+// way when it returns.
 extern "C" std::int64_t read_parts(std::int64_t queue, std::int64_t file, const std::int64_t* starts,
                                    std::int64_t count, std::int64_t size, char* to) {
   std::vector<iocb> reads;
@@ -64,6 +65,11 @@ extern "C" std::int64_t read_parts(std::int64_t queue, std::int64_t file, const 
       if (std::int64_t(ends[at].res) != std::int64_t(ends[at].data))
         wrong = ends[at].res < 0 ? ends[at].res : -EIO;
     if (came > 0) ended += came;
+    if (came < 0 && errno != EINTR) {  // what became of them is never told: closing the queue waits for all
+      wrong = -errno;
+      syscall(SYS_io_destroy, aio_context_t(queue));
+      return wrong;
+    }
   }
   return wrong;
 }

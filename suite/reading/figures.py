@@ -200,7 +200,7 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str 
         axes.set_xscale("log", base=2)
         axes.axvline(1, color=INK, linewidth=1)
         for name, rows in able.groupby("selector", sort=False):
-            ordered = rows.sort_values("sparsity")
+            ordered: Rows = rows.sort_values("sparsity")
             at = lead.get(str(name))
             look: dict[str, Any] = {"color": INK, "alpha": 0.5, "linewidth": 0.8, "marker": "."}
             look["label"] = f"_{name}"  # which a legend leaves out

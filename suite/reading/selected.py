@@ -33,6 +33,8 @@ def selected(frame: pd.DataFrame, rows: Sequence[Row], layers: pd.DataFrame | No
     """The frame's rows of selectors that were timed, with what `rows`, in the same order, say of quality.
 
     control; length: of the context; share: of the time that choosing takes; recall, error, cosine;
+    executed: FLOPs with those of choosing, where they are stated; whole: those of attention in full;
+        of_a_token: those of one token for every query;
     perplexity: over that of the whole, where the input has a language to ask about;
     near: of a cache that lies far, the share that the selector keeps at hand;
     luck: the recall of blind choice on the same case; beats_luck, pays: in words.
@@ -64,6 +66,9 @@ def within(table: Rows, layers: Rows) -> pd.DataFrame:
 NOTHING: dict[str, Any] = {
     "control": "",
     "length": None,
+    "executed": None,
+    "whole": None,
+    "of_a_token": None,
     "choosing": None,
     "recall": None,
     "error": None,
@@ -83,11 +88,15 @@ def of_row(row: Row) -> dict[str, Any]:
     """What its lines say beside their times: the middle visit's."""
     lines = list(row.timed.values())
     seconds = [line.select_seconds for line in lines if line.select_seconds is not None]
-    sizes = row.first.sizes
+    sizes, whole = row.first.sizes, row.first.flops_nominal
+    work = [line.flops_executed for line in lines if line.flops_executed is not None]
     found = NOTHING | {
         "control": row.first.control or "",
         "length": sizes.get("t", sizes.get("n")),
         "choosing": median(seconds) if seconds else None,
+        "executed": median(work) if work else None,
+        "whole": whole,
+        "of_a_token": 4 * sizes["h"] * sizes["d"] * sizes["n"] if {"h", "d", "n"} <= sizes.keys() else None,
     }
     for name in ("recall", "error", "cosine", "perplexity", "near"):
         values = [line.quality[name] for line in lines if name in line.quality]
