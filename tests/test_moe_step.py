@@ -144,6 +144,19 @@ def test_steps_are_right_on_other_processors(build):
 
 
 @needs_compiler
+@pytest.mark.parametrize("n", [1, 5, 40])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_are_whole_where_panels_are_not(dtype, n):
+    """Rows and columns that end within a pair of panels; one choice of an expert, an odd number, and many."""
+    of = step(Zipf(1.0, 0.75), n=n, e=4, d=70, f=110, dtype=dtype)
+    operands = make_operands(of)
+    answered = grouped.moe_step_grouped.prepare(*operands).run(*operands[1:])
+    expected = moe_step.reference(*operands)
+    for mine, right, bound in zip(answered, expected, moe_step.allowed(of, operands, expected), strict=True):
+        assert bool(((mine.double() - right).abs() <= bound).all())
+
+
+@needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_threads_do_not_change_the_gradients(dtype):
     operands = make_operands(step(Zipf(1.5, 0.75), n=300, e=8, d=200, f=100, dtype=dtype))

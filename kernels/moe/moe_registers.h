@@ -30,6 +30,22 @@ using Half = Pair;
 inline void add(Vector<16>& sum, Pair a, Vector<16> b) {
   sum = (Vector<16>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(a.both));
 }
+
+// Pairs of two rows of 32 numbers: those of the first 16 columns, and of the others.
+inline void pair(const bfloat16* low, const bfloat16* high, Vector<16> (&made)[2]) {
+  const __m512i a = load<__m512i>(low), b = load<__m512i>(high);
+  for (int side = 0; side < 2; ++side) {
+    Width<16>::Bits places = {};
+    for (int i = 0; i < 16; ++i) places[i] = (16 * side + i) | (32 + 16 * side + i) << 16;
+    made[side] = (Vector<16>)_mm512_permutex2var_epi16(a, (__m512i)places, b);
+  }
+}
+
+// As `store`, 32 at a time.
+inline void store(const Vector<16> (&values)[2], bfloat16* to) {
+  const __m512bh halves = _mm512_cvtne2ps_pbh((__m512)values[1], (__m512)values[0]);
+  std::memcpy(to, &halves, sizeof halves);
+}
 #else
 using Half = Single;
 #endif

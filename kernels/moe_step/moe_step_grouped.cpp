@@ -3,7 +3,7 @@
 // Six products of an expert, none of which copies a token: rows are brought near where they are multiplied,
 // as in moe_experts.h, and what a choice keeps for the way back is of f numbers. Weights change between
 // calls, so panels of them are packed here, by the thread that is about to multiply them. Gradients of
-// weights are sums along an expert's choices: there the rows are columns of tokens, turned in registers.
+// weights are sums along an expert's choices: there the rows are columns of tokens.
 
 #include <algorithm>
 #include <cstdint>
@@ -42,7 +42,7 @@ struct Trained {
   using Unit = typename Products::Unit;
   static constexpr int LANES = Products::LANES, NUMBERS = Unit::NUMBERS, ROWS = Products::ROWS;
   static constexpr int PAIR = 2 * LANES;
-  static constexpr int HIGH = 96;   // rows of a gradient that are turned at a time
+  static constexpr int HIGH = 96;   // rows of a gradient that are summed at a time
   static constexpr int AHEAD = 16;  // units
   static_assert(HIGH % ROWS == 0 && HIGH % LANES == 0);
 
@@ -120,34 +120,34 @@ struct Trained {
     }
   }
 
-  // Panels whose sums run across rows: column `first` of rows and its neighbours. Rows are fetched ahead, for
-  // of each only a piece is read.
+  // The same of PAIR neighbours.
+  template <class Row>
+  static void across(const Row& row, std::int64_t unit, std::int64_t first, std::int64_t width,
+                     Vector<LANES> (&made)[2]) {
+    if constexpr (NUMBERS == 2) {
+      const Number *low = row(2 * unit), *high = row(2 * unit + 1);
+      if (low && high && width - first >= PAIR) return pair(low + first, high + first, made);
+    }
+    for (int side = 0; side < 2; ++side) made[side] = across(row, unit, first + side * LANES, width);
+  }
+
+  // Pairs of panels whose sums run across rows: column `first` of rows and its neighbours. Rows are fetched
+  // ahead, for of each only a piece is read.
   template <class Row>
   static void pack_across(const Row& row, std::int64_t units, std::int64_t first, std::int64_t width,
-                          std::int64_t panels, Unit* to) {
+                          std::int64_t pairs, Unit* to) {
     for (std::int64_t unit = 0; unit < units; ++unit) {
       for (int i = 0; i < NUMBERS; ++i)
         if (const Number* then = row((unit + AHEAD) * NUMBERS + i))
-          for (std::int64_t at = 0; at < panels * LANES; at += LINE / sizeof(Number))
+          for (std::int64_t at = 0; at < pairs * PAIR; at += LINE / sizeof(Number))
             __builtin_prefetch(then + first + at, 0, 2);
-      for (std::int64_t panel = 0; panel < panels; ++panel) {
-        const Vector<LANES> made = across(row, unit, first + panel * LANES, width);
-        std::memcpy(static_cast<void*>(to + (panel * units + unit) * LANES), &made, sizeof made);
+      for (std::int64_t pair = 0; pair < pairs; ++pair) {
+        Vector<LANES> made[2];
+        across(row, unit, first + pair * PAIR, width, made);
+        for (int side = 0; side < 2; ++side)
+          std::memcpy(static_cast<void*>(to + ((2 * pair + side) * units + unit) * LANES), &made[side],
+                      sizeof made[side]);
       }
-    }
-  }
-
-  // LANES columns of rows as rows of units, `units` apart.
-  template <class Row>
-  static void turn_columns(const Row& row, std::int64_t units, std::int64_t first, std::int64_t width,
-                           Unit* to) {
-    for (std::int64_t unit = 0; unit < units; unit += LANES) {
-      const std::int64_t there = std::min<std::int64_t>(LANES, units - unit);
-      Vector<LANES> rows[LANES] = {};
-      for (std::int64_t i = 0; i < there; ++i) rows[i] = across(row, unit + i, first, width);
-      transpose<LANES>(rows);
-      for (int i = 0; i < LANES; ++i)
-        std::memcpy(static_cast<void*>(to + i * units + unit), &rows[i], there * sizeof *to);
     }
   }
 
@@ -158,6 +158,7 @@ struct Trained {
       Vector<LANES> rows[LANES] = {};
       for (std::int64_t i = 0; i < std::min<std::int64_t>(LANES, there); ++i) {
         const Number* at = from + i * length + unit * NUMBERS;
+        __builtin_prefetch(at + LANES * length, 0, 2);  // of the next panel
         const std::int64_t left = length - unit * NUMBERS;
         if constexpr (NUMBERS * sizeof(Number) == sizeof(Unit))
           rows[i] = part<Vector<LANES>>(at, left);
@@ -173,6 +174,12 @@ struct Trained {
   static void keep(Vector<LANES> value, Number* to, std::int64_t there) {
     if (there >= LANES) return store<LANES>(value, to);
     for (std::int64_t i = 0; i < there; ++i) narrow(value[i], to + i);
+  }
+
+  static void keep(const Vector<LANES> (&values)[2], Number* to, std::int64_t there) {
+    if constexpr (NUMBERS == 2)
+      if (there >= PAIR) return store(values, to);
+    for (int side = 0; side < 2; ++side) keep(values[side], to + side * LANES, there - side * LANES);
   }
 
   // Calls use(block, pair, sums) for rows of an expert's slots times each pair of packed panels.
@@ -232,7 +239,7 @@ struct Trained {
     std::memset(all, 0, plan.n * columns * sizeof *all);
     for (std::int64_t expert = 0; expert < plan.experts; ++expert) {
       if (!count(expert)) continue;
-      pack(expert, from, 2 * pairs);
+      pack(expert, from, pairs);
       multiply(expert, row, length, units, pairs, [&](Block block, std::int64_t pair, const float* sums) {
         for (std::int64_t r = 0; r < block.rows; ++r) {
           const std::int64_t slot = block.first + r;
@@ -249,20 +256,20 @@ struct Trained {
   }
 
   void leave(std::int64_t slab, Number* y) const {
-    const auto pack = [&](std::int64_t expert, std::int64_t first, std::int64_t panels) {
-      for (std::int64_t panel = 0; panel < panels; ++panel, first += LANES)
+    const auto pack = [&](std::int64_t expert, std::int64_t first, std::int64_t pairs) {
+      for (std::int64_t panel = 0; panel < 2 * pairs; ++panel, first += LANES)
         pack_along(column(expert, first), d - first, f, inner, packed() + panel * LANES * inner);
     };
     gather(slab, pack, [&](std::int64_t slot) { return hidden(slot); }, wide, inner, true, y);
   }
 
   void leave_back(std::int64_t slab, Number* dx) const {
-    const auto pack = [&](std::int64_t expert, std::int64_t first, std::int64_t panels) {
+    const auto pack = [&](std::int64_t expert, std::int64_t first, std::int64_t pairs) {
       const auto of = [&](std::int64_t at) -> const Number* {
         const std::int64_t side = at >= wide, within = at - side * wide;
         return within < f ? row(expert, side * f + within) : nullptr;
       };
-      pack_across(of, both, first, d, panels, packed());
+      pack_across(of, both, first, d, pairs, packed());
     };
     gather(slab, pack, [&](std::int64_t slot) { return gate(slot); }, 2 * wide, both, false, dx);
   }
@@ -273,7 +280,7 @@ struct Trained {
     const std::int64_t first = group * plan.group, pairs = std::min(plan.group, wide / PAIR - first);
     if (!count(expert)) return;
     const auto of = [&](std::int64_t at) -> const Number* { return at < d ? column(expert, at) : nullptr; };
-    pack_across(of, deep, first * PAIR, f, 2 * pairs, packed());
+    pack_across(of, deep, first * PAIR, f, pairs, packed());
     float* shares = plan.dshares + group * plan.n * plan.top;
     std::fill(shares + plan.starts[expert], shares + plan.starts[expert + 1], 0.f);
     const auto token = [&](std::int64_t slot) { return dy + plan.tokens[slot] * d; };
@@ -316,7 +323,8 @@ struct Trained {
       }
   }
 
-  // out = left^T right, summed along an expert's slots: rows `first` to `last`.
+  // out = left^T right, summed along an expert's slots: rows `first` to `last`. Of few slots writing them is
+  // most of the work, so they go from registers to where they belong, which is fetched a step ahead.
   template <class Left, class Right>
   void outer(std::int64_t expert, const Left& left, std::int64_t first, std::int64_t last,
              const Right& right, std::int64_t width, Number* out) const {
@@ -325,28 +333,40 @@ struct Trained {
       std::memset(static_cast<void*>(out + first * width), 0, (last - first) * width * sizeof *out);
       return;
     }
-    Unit *turned = staged(), *panels = turned + HIGH * units;
-    float* sums = products();
-    const auto lefts = [&](std::int64_t at) -> const Number* {
-      return at < slots ? left(from + at) : nullptr;
+    Unit *lefts = staged(), *rights = lefts + HIGH * units;
+    const auto there = [&](const auto& row) {
+      return [&, from](std::int64_t at) -> const Number* { return at < slots ? row(from + at) : nullptr; };
     };
-    const auto rights = [&](std::int64_t at) -> const Number* {
-      return at < slots ? right(from + at) : nullptr;
-    };
-    for (std::int64_t at = first; at < last; at += LANES)
-      turn_columns(lefts, units, at, last, turned + (at - first) * units);
-    for (std::int64_t across = 0; across < width; across += PAIR) {
-      pack_across(rights, units, across, width, 2, panels);
+    for (std::int64_t unit = 0; unit < units; ++unit)
+      for (std::int64_t at = first; at < last; at += LANES) {
+        const Vector<LANES> made = across(there(left), unit, at, last);
+        std::memcpy(static_cast<void*>(lefts + unit * HIGH + at - first), &made, sizeof made);
+      }
+    for (std::int64_t column = 0; column < width; column += PAIR) {
+      pack_across(there(right), units, column, width, 1, rights);
       for (std::int64_t at = first; at < last; at += ROWS) {
-        const std::int64_t rows = std::min<std::int64_t>(ROWS, last - at);
-        Products::multiply(turned + (at - first) * units, rows, panels, units, sums, none);
-        for (std::int64_t r = 0; r < rows; ++r)
-          for (int side = 0; side < 2; ++side) {
-            const std::int64_t to = across + side * LANES;
-            keep(sum(sums, r, side), out + (at + r) * width + to, width - to);
-          }
+        Number* to = out + at * width + column;
+        with<ROWS>(int(std::min<std::int64_t>(ROWS, last - at)), [&](auto rows) {
+          for (int r = 0; r < rows; ++r) __builtin_prefetch(to + r * width + PAIR, 1);
+          outer<rows>(lefts + at - first, rights, units, to, width, width - column);
+        });
       }
     }
+  }
+
+  // R rows of a pair of panels, of which so many columns are there. lefts: [units, HIGH].
+  template <int R>
+  __attribute__((noinline)) static void outer(const Unit* lefts, const Unit* rights, std::int64_t units,
+                                              Number* out, std::int64_t apart, std::int64_t there) {
+    Vector<LANES> sums[R][2] = {};
+    for (std::int64_t unit = 0; unit < units; ++unit) {
+      Vector<LANES> right[2];
+      for (int side = 0; side < 2; ++side)
+        right[side] = once(load<Vector<LANES>>(rights + (side * units + unit) * LANES));
+      for (int r = 0; r < R; ++r)
+        for (int side = 0; side < 2; ++side) add(sums[r][side], lefts[unit * HIGH + r], right[side]);
+    }
+    for (int r = 0; r < R; ++r) keep(sums[r], out + r * apart, there);
   }
 
   // Some rows of the gradients of an expert's weights.

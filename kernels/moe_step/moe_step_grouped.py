@@ -5,9 +5,9 @@ thread that multiplies it, while it is in its caches. No row is padded, and no c
 or of its gradient: only what enters and leaves the gate is kept for the way back. Gradients of weights are
 sums along an expert's choices in one order, whatever the number of threads.
 
-Bad at: experts of few tokens, whose panels are packed for little, and one expert of many thousand tokens,
-whose columns no longer fit the caches. Keeping what enters the gate and nothing of d numbers is Tan et al.'s,
-"Scattered Mixture-of-Experts Implementation", 2024.
+Bad at: one expert of many thousand tokens, whose columns no longer fit the caches. With few tokens it waits
+for memory, for gradients of all weights are written, whoever was asked. Keeping what enters the gate and
+nothing of d numbers is Tan et al.'s, "Scattered Mixture-of-Experts Implementation", 2024.
 """
 
 from ctypes import CDLL, Structure, byref, c_int64, c_void_p
