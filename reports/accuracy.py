@@ -1,15 +1,20 @@
 """accuracy: a page for each task: what sparsity costs, by every method, and what is known of them."""
 
 from suite.reading import score_figures
+from suite.reading.about import pattern_of
 from suite.reading.orderings import orderings
 from suite.reading.scores import beaten, named, told
+from suite.reading.spared import laws
 from suite.reading.units import percent
 from suite.report import page_of, report
 
 TRAINED = {"none": "Nothing trained", "mask": "Masks trained", "weights": "Weights trained"}
 LEAD = 8  # methods a figure can tell apart
 TYPICAL = 0.8  # the sparsity at which other figures than the metric are shown, or the nearest there is
-SIDE_BY_SIDE = ("agreement", "kl", "worst class drop", "calibration error", "noisy accuracy")
+SIDE_BY_SIDE = (
+    *("agreement", "kl", "worst class drop", "calibration error", "noisy accuracy"),
+    *("weights read", "bytes corrected", "neurons spared", "load imbalance"),
+)
 
 
 @report
@@ -28,6 +33,7 @@ def accuracy(view):
                 "classes": [one for one in classes if one],
                 "failures": failures(study),
                 "orderings": orderings([study]),
+                "laws": laws(study),
             },
         )
 
@@ -53,7 +59,7 @@ def line(study, training, at, name, curves):
     tolerated = {one.method: one.tolerates() for one in curves}
     ordered = sorted(curves, key=lambda one: standing(one, tolerated[one.method]), reverse=True)
     masked = sorted(curves, key=lambda one: one.first.execution != "dense")  # smaller ones are near it only
-    patterns = {point.pattern: point.sparsity for one in masked for point in one.points}
+    patterns = {point.pattern: asked(point) for one in masked for point in one.points}
     columns = sorted(patterns, key=lambda pattern: patterns[pattern])
     typical = min(columns, key=lambda pattern: abs(patterns[pattern] - TYPICAL))
     lead = leaders(ordered)
@@ -67,6 +73,15 @@ def line(study, training, at, name, curves):
         "beside": beside(ordered, typical),
         "shown": [name for name in SIDE_BY_SIDE if any(name in one.first.quality for one in curves)],
     }
+
+
+def asked(point):
+    """The sparsity of a column: as counted; of a budget that is spent at run time the budget's own.
+
+    How many weights that leaves alone is another share for each method.
+    """
+    pattern = pattern_of(point.pattern)
+    return pattern.sparsity if pattern and pattern.at_run_time else point.sparsity
 
 
 def standing(curve, tolerated):
@@ -134,6 +149,7 @@ def beside(ordered, typical):
                 "value": point.value,
                 "quality": {name: point.quality(name) for name in SIDE_BY_SIDE},
                 "train_flops": first.train_flops,
+                "search_flops": first.search_flops,
                 "tuning": first.tuning_runs,
                 "bytes": first.bytes,
                 "seconds": sum(score.seconds or 0.0 for score in scores) / len(scores),

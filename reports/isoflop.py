@@ -2,6 +2,7 @@
 
 from suite.reading import score_figures
 from suite.reading.iso import COSTS, duels, is_dense, penalties, share, trained
+from suite.reading.mixtures import sweeps
 from suite.reading.scaling import fitted
 from suite.reading.scores import named
 from suite.report import page_of, report
@@ -20,10 +21,11 @@ def isoflop(view):
 def section(number, study, view):
     """One task: for each cost a figure, and a table of duels."""
     curves = [one for one in trained(study) if one.line == "unstructured"]
-    if not any(is_dense(one) for one in curves) or not study.dense:
+    curves, mixtures = curves if any(is_dense(one) for one in curves) else [], sweeps(study)
+    if not study.dense or not (curves or mixtures):
         return None
     lead, here = leaders(curves), view.measured.get(study.device)
-    costs = [part(f"t{number}-{cost}", study, cost, curves, lead, here) for cost in COSTS]
+    costs = {cost: list(parts(f"t{number}-{cost}", study, cost, curves, lead, view)) for cost in COSTS}
     return {
         "id": f"t{number}",
         "name": study.task,
@@ -31,18 +33,27 @@ def section(number, study, view):
         "toy": study.any.toy,
         "metric": study.metric,
         "seeds": study.seeds,
-        "costs": [one for one in costs if one],
-        "unknown": [COSTS[name].says for name, one in zip(COSTS, costs, strict=True) if not one],
+        "costs": [one for some in costs.values() for one in some],
+        "unknown": [COSTS[name].says for name, some in costs.items() if not some],
         "penalties": penalties(study, here),
         "laws": fitted(study),
+        "mixtures": mixtures,
     }
 
 
-def part(id, study, cost, curves, lead, here):
-    """One kind of cost; None where it is not known of any model."""
-    if not any(share(point, cost, study, here) for one in curves for point in one.points):
-        return None
-    says, found = COSTS[cost].says, duels(study, cost, here)
+def parts(id, study, cost, curves, lead, view):
+    """One kind of cost, on each device where it is measured; none where it is not known of any model."""
+    devices = view.places(study) if COSTS[cost].near is None else [study.device]
+    for place, device in enumerate(devices):
+        here = view.measured.get(device)
+        says = COSTS[cost].says + (f" on {device}" if device != study.device else "")
+        if any(share(point, cost, study, here) for one in curves for point in one.points):
+            yield part(f"{id}{place or ''}", study, cost, says, curves, lead, here)
+
+
+def part(id, study, cost, says, curves, lead, here):
+    """One kind of cost on one device."""
+    found = duels(study, cost, here)
     return {
         "id": id,
         "title": says,

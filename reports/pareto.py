@@ -1,6 +1,8 @@
 """pareto: accuracy against the speed-up that is real: studied models, and kernels timed on their layers."""
 
 from suite.reading import score_figures
+from suite.reading.end_to_end import timed
+from suite.reading.frame import tidy
 from suite.reading.joined import front, whole_of
 from suite.reading.scores import named
 from suite.report import page_of, report
@@ -13,20 +15,40 @@ def pareto(view):
     """What accuracy is left at which measured speed-up of a model's layers?"""
     if not view.studies:
         return
-    sections = [section(number, study, view) for number, study in enumerate(view.studies)]
+    models = tidy(view.recorded, "end_to_end")
+    sections = [
+        section(f"p{number}{place or ''}", study, device, view, models)
+        for number, study in enumerate(view.studies)
+        for place, device in enumerate(places(study, view, models))
+    ]
     yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
 
 
-def section(number, study, view):
-    """One task: every model whose layers were all timed."""
-    points = list(joined(study, view.measured.get(study.device)))
+def places(study, view, models):
+    """The study's own device, and others where its models, or all of their layers, were timed."""
+    others = [one for one in view.places(study) if one != study.device]
+    return [study.device, *(one for one in others if any(found(study, one, view, models)))]
+
+
+def found(study, device, view, models):
+    """(models by their layers, models timed as a whole) on a device."""
+    here = view.measured.get(device)
+    return list(joined(study, here)), timed(models, view.frame, study, device, here)
+
+
+def section(id, study, device, view, models):
+    """One task on one device: every model whose layers were all timed, or that was timed itself."""
+    points, whole = found(study, device, view, models)
     higher = study.any.better == "higher"
     best = front([(one["gain"], one["value"].middle * (1 if higher else -1)) for one in points])
     for one, on_it in zip(points, best, strict=True):
         one["front"] = on_it
     return {
-        "id": f"p{number}",
+        "id": id,
         "name": study.task,
+        "device": device,
+        "studied": study.device,
+        "whole": whole,
         "page": page_of("accuracy", named(study, view.studies)),
         "toy": study.any.toy,
         "metric": study.metric,

@@ -14,6 +14,7 @@ import msgspec
 from suite.apart import Job, told
 from suite.record import Any_Line, Ceilings
 from suite.registry import Unusable
+from suite.studying.child import Brought
 
 PULSE = "pulse"  # the file in the job's folder by which the parent knows where the child is
 BETWEEN = 20.0  # seconds of measuring after which the device's ceilings are looked at again
@@ -40,6 +41,7 @@ class WorkJob(Job):
     plugins: list[str] = []
     matrices: dict[str, str] = {}  # data id -> path
     recordings: dict[str, str] = {}  # likewise
+    brought: Brought | None = None  # a model of the user's, to be timed as a whole
 
 
 class Event(msgspec.Struct, omit_defaults=True):
@@ -85,6 +87,10 @@ def work(job: WorkJob, tell) -> None:
         from suite import recordings
 
         recordings.use(job.recordings)
+    if job.brought:
+        from suite import whole
+
+        whole.use(job.brought)
     pulse = Pulse(Path(job.folder) / PULSE)
 
     looked = float("-inf")

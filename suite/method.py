@@ -117,8 +117,10 @@ class Method:
         return sorted({id for part in self.parts.values() for id in part.ids})
 
     def fits(self, pattern: Pattern) -> bool:
-        """Whether it is meant for such a pattern at all."""
-        return all(not part.patterns or isinstance(pattern, part.patterns) for part in self.parts.values())
+        """Whether it is meant for such a pattern at all; a budget that is spent at run time must be named."""
+        named = [part.patterns for part in self.parts.values() if part.patterns]
+        asked = not pattern.at_run_time or any(kind.at_run_time for kinds in named for kind in kinds)
+        return asked and all(isinstance(pattern, kinds) for kinds in named)
 
     def suits(self, task: str) -> bool:
         """Whether it is meant for the task of this name."""

@@ -191,6 +191,7 @@ class Score(Line, tag="score"):
     quality: dict[Phrase, Number] = {}  # what else is known: "kl", "worst class", "calibration error"
     train_flops: Number | None = None  # of the method's own training, zeros free; not that of the dense model
     train_tokens: Count | None = None  # or examples
+    search_flops: Number | None = None  # of passes that chose what stays (calibration, search), zeros free
     infer_flops: Number | None = None  # of one example, zeros free
     tuning_runs: Count | None = None
     nonzeros: Count | None = None  # of the layers

@@ -32,7 +32,7 @@ from suite.reading.answers import Answer, answered
 from suite.reading.bought import bought
 from suite.reading.curves import Group, groups
 from suite.reading.frame import current, grouped, tidy, usable
-from suite.reading.joined import Measured
+from suite.reading.joined import STUDIED, Measured, devices_of
 from suite.reading.limits import limits
 from suite.reading.opened import opened
 from suite.reading.printed import Prints
@@ -106,7 +106,7 @@ class View:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        return answered(self.groups, bought(self.studies, self.measured))
+        return answered(self.groups, bought(self.studies, self.measured, self.places))
 
     @cached_property
     def ranking(self) -> list[Slice]:
@@ -128,6 +128,12 @@ class View:
     def measured(self) -> dict[str, Measured]:
         """Device -> what its kernels took, for whoever joins models with them."""
         return {device: Measured(self.frame, device) for device in self.frame["device"].unique()}
+
+    def places(self, study: Study) -> list[str]:
+        """The devices whose kernels a study's models are put beside."""
+        headers = [one.run.devices for one in self.recorded if one.run]
+        kinds = {key: str(about.get("kind")) for devices in headers for key, about in devices.items()}
+        return devices_of(study, self.studies, {one: kinds.get(one, STUDIED) for one in self.measured})
 
     @cached_property
     def states(self) -> list[State]:

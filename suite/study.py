@@ -67,7 +67,7 @@ def plan(options: StudyOptions) -> list[Lot]:
     """Each task at each seed, all tasks at their first seed first.
 
     With a model or data of the user's, these alone where no task is named; a model's pruned checkpoints
-    before any method, and alone where no method is named.
+    before any method, and alone where no method is named. What has nothing to try is left out, unless named.
     """
     brought = options.brought
     own = [bring(brought)] if brought else []
@@ -92,7 +92,8 @@ def plan(options: StudyOptions) -> list[Lot]:
         ready = tuple(Trial(one.name, str(counted(one, model))) for one in folders)
         tried[model.name] = ready + (tried[model.name] if options.methods else ())
     seeds = range(options.seeds or SEEDS[options.extent])
-    return [Lot(task.name, seed, tried[task.name]) for seed in seeds for task in tasks]
+    due = [one for one in tasks if tried[one.name] or one in asked or one in own]
+    return [Lot(task.name, seed, tried[task.name]) for seed in seeds for task in due]
 
 
 def chosen_methods(globs: Sequence[str]) -> Iterator[Method]:

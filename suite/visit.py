@@ -17,7 +17,7 @@ from suite.entry import Entry, failure
 from suite.held import size
 from suite.intact import Intact
 from suite.kernel import Kernel, Prepared, Refused
-from suite.layer import Layer
+from suite.layer import Bench, Layer
 from suite.measure import Contender, Effort, race
 from suite.op import OPS, make_operands
 from suite.record import Result, four_digits
@@ -62,7 +62,7 @@ class Visit:
                     self.attempt(one, lambda one=one: self.fits(one, asked))
                 noise, layered = self.measure(standing, asked, intact, WORKLOADS.get(workload))
         for one in layered:  # before those that a resumed run goes by
-            if one.inside and one.inside.outcome == "ok":  # else the line of the kernel itself says why
+            if not one.inside or one.inside.outcome == "ok":  # else the line of the kernel itself says why
                 yield self.line(one, workload, case, facts, noise)
         for one in entries:
             yield self.line(one, workload, case, facts, noise)
@@ -75,7 +75,7 @@ class Visit:
     def fits(self, one: Entry, asked: Question) -> None:
         """Refuse what the device cannot hold: the operands, and for a dense kernel its zeros too."""
         case, needed = asked.case, size(asked.operands)
-        if one.kernel.dense:
+        if one.kernel.dense or one.kernel.filled:
             m, k = OPS[case.op].shape(case)
             needed += m * k * case.torch_dtype.itemsize
         if needed > self.device.memory:
@@ -120,7 +120,8 @@ class Visit:
         for one in entries:
             self.attempt(one, lambda one=one: self.recheck(one, asked))
         for one in layered:
-            self.attempt(one, lambda one=one: self.look_into(one, asked))
+            look = self.look_at_model if one.layer and one.layer.versions else self.look_into
+            self.attempt(one, lambda one=one, look=look: look(one, asked))
         return noise, layered
 
     def surrounded(
@@ -134,6 +135,8 @@ class Visit:
             for one in made:
                 one.end(*failure(failed))
             return made
+        if layer and layer.versions:
+            made = [Entry(version) for version in layer.versions]
         for one in made:
             one.layer = layer
         return made if layer else []
@@ -219,7 +222,10 @@ class Visit:
         for one in entries:
             self.attempt(one, lambda one=one: self.enter(one, asked))
         for one in layered:
-            self.attempt(one, lambda one=one: self.enter_inside(one))
+            if one.layer and one.layer.versions:
+                self.attempt(one, lambda one=one: self.enter_model(one, entries))
+            else:
+                self.attempt(one, lambda one=one: self.enter_inside(one))
         entries = [*entries, *layered]
         contenders = [each for one in entries for each in (one.contender, one.selecting) if each]
         order = random.Random(f"{asked.case} {self.number}")
@@ -253,6 +259,33 @@ class Visit:
         executed = None if inner.claims.executed is None else inner.claims.executed + layer.flops
         one.claims = replace(inner.claims, executed=executed, values=None, metadata=None)
         one.chosen = inner.chosen
+
+    def enter_model(self, one: Entry, entries: Sequence[Entry]) -> None:
+        """Into the race, a version of a whole model, which chooses among the kernels that stand.
+
+        What is kept between layers no one can name, so the caches are emptied whole before a cold call.
+        """
+        standing = sorted((each for each in entries if each.made), key=lambda each: each.recent)
+        bench = Bench(self.device, self.cache, lambda kernel: self.beat(kernel.name, "preparing"))
+        self.beat("", "preparing")
+        one.setup, made = self.clocked(lambda: one.kernel.prepare([each.kernel for each in standing], bench))
+        one.contender = Contender("", made.run, hidden=True)  # its time is charged to no kernel
+        one.contender.recent, _ = self.clocked(made.run)
+        one.contender.timer = self.device.timer(one.contender, self.cache)
+        one.claims = claims(made)
+
+    def look_at_model(self, one: Entry, asked: Question) -> None:
+        """The last timed answer, then that to other inputs: a kept answer shows itself."""
+        layer = one.layer
+        if layer is None or one.contender is None:
+            return
+        self.beat("", "checking again")
+        one.error = layer.check(one.contender.answer, None)
+        layer.turn()
+        try:
+            one.error = max(one.error, layer.check(one.contender.call(), None))
+        finally:
+            layer.turn()
 
     def look_into(self, one: Entry, asked: Question) -> None:
         """What the kernel answered at work in its layer, and what the layer made of it."""
@@ -330,7 +363,7 @@ class Visit:
         facts = facts | one.chosen
         return Result(
             **about,
-            scope="layer" if one.inside else "kernel",
+            scope=one.layer.scope if one.layer else "layer" if one.inside else "kernel",
             outcome=outcome,
             note=note,
             energy_note=one.energy_note or (None if one.energy else self.energy_note),

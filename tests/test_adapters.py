@@ -5,7 +5,7 @@ import torch
 from problems import EXAMPLES, HIDDEN, INPUTS, OUTPUTS, Small, sparsifier
 from torch import nn
 
-from suite.method import PARTS
+from suite.method import PARTS, named
 from suite.op import discover_parts
 from suite.patterns.block import Block
 from suite.registry import discover
@@ -45,10 +45,15 @@ def error(change, h):
 
 
 @pytest.fixture(scope="module")
-def layers():
-    """Those of a trained language model."""
-    experiment = Experiment(TASKS["byte_lm"], 0, "made-up")
-    experiment.train_dense()
+def experiment():
+    """A trained language model."""
+    made = Experiment(TASKS["byte_lm"], 0, "made-up")
+    assert made.train_dense().outcome == "ok"
+    return made
+
+
+@pytest.fixture(scope="module")
+def layers(experiment):
     return [experiment.seen.layers[f"blocks.{at}.{name}"] for at, name in ((0, "q"), (1, "down"), (2, "up"))]
 
 
@@ -106,6 +111,17 @@ def test_each_stage_lowers_the_error_of_a_trained_layer(layers, at):
     assert error(dense - weight, h) < 0.05 * error(weight, h)  # 4 bits alone, nothing dropped
 
 
+@pytest.mark.paper("gqsa")
+@pytest.mark.parametrize(("name", "bits"), [("w2", 2), ("w4", 4)])
+def test_a_rival_of_few_bits_keeps_all_weights_and_is_stored_in_them(experiment, name, bits):
+    made = experiment.sparsified(named(name), Block(1, 16, 0.5))
+    weights = sum(made.sizes.values())
+    assert stored(made, made.method) == weights * bits // 8 + 2 * weights // 16
+    assert not made.masks and made.nonzeros == made.sizes and made.spent.flops == 0 < made.search_flops
+    groups = made.layers["blocks.0.q"].weight.unflatten(1, (-1, 16)).flatten(0, 1)
+    assert all(len(group.unique()) <= 2**bits for group in groups[:64])
+
+
 @pytest.mark.paper("eora")
 @pytest.mark.parametrize("rank", [0, 1, 3, 8])
 def test_a_path_errs_by_what_it_discards_and_no_more_than_a_plain_one(rank):
@@ -145,6 +161,13 @@ def test_paths_stand_beside_the_mask_and_are_counted(method):
     with torch.no_grad():
         dense = sparsifier("magnitude-uniform", "2:4").model[0](x)
         assert (first(x) - dense).square().mean() < (base.model[0](x) - dense).square().mean()
+
+
+def test_another_model_has_no_paths_of_the_one_before():
+    made = sparsifier("magnitude-uniform-eora", "2:4")
+    made.method.parts["trainer"](made)
+    made.become(Small().model())
+    assert made.forward_flops == sparsifier("magnitude-uniform", "2:4").forward_flops
 
 
 @pytest.mark.paper("sparselora", "s2ft", "sr-ste")
@@ -196,10 +219,10 @@ def test_an_adapters_gradients_are_those_of_what_it_is_made_of():
 
 @pytest.mark.paper("sparselora")
 @pytest.mark.parametrize("name", ["sparselora", "lora_at_random"])
-def test_with_all_rows_it_is_the_whole_step(name, monkeypatch):
+def test_with_all_channels_it_is_the_whole_step(name, monkeypatch):
     monkeypatch.setattr(sparselora, "KEEP", 1.0)
     whole = trained("magnitude-uniform-lora", "unstructured@0.5")
-    if name == "lora_at_random":  # its rows are drawn from other numbers than the batches
+    if name == "lora_at_random":  # its channels are drawn from other numbers than the batches
         monkeypatch.setattr(torch, "rand", lambda *size, generator=None: torch.ones(*size))
     made = trained(f"magnitude-uniform-{name}", "unstructured@0.5")
     for at, layer in made.layers.items():
@@ -207,44 +230,77 @@ def test_with_all_rows_it_is_the_whole_step(name, monkeypatch):
 
 
 @pytest.mark.paper("sparselora")
-def test_rows_that_are_left_out_are_those_of_a_masked_product():
-    """Outputs, and the gradients of inputs, of a layer of which half the rows keep their adapter alone."""
+def test_channels_that_are_left_out_are_those_of_a_masked_product(monkeypatch):
+    """Outputs, and the gradients of inputs, of a model, half of its channels their adapter alone."""
+    monkeypatch.setattr(sparselora, "RANK", 99)  # all ranks: the oracle
     made = sparsifier("magnitude-uniform-sparselora", "unstructured@0.5")
     made.prune()
     adapters = {name: lora.Adapter(made, name) for name in made.layers}
-    for one in adapters.values():
+    for name, one in adapters.items():
         one.up = drawn(*one.up.shape)
-    adapter, x = adapters["0"], made.problem.x.clone().requires_grad_()
-    step = sparselora.Sparse(lambda estimate, x: estimate(x))
-    estimate = sparselora.Estimate(adapter.base, 99)
-    layer = made.layers["0"]
-    layer.weight.copy_(adapter.base + adapter.product())
-    hook = layer.module.register_forward_pre_hook(step.look(layer, adapter, estimate))
-    out = layer.module(x)
+        made.layers[name].weight.copy_(one.base + one.product())
+    x = made.problem.x.clone().requires_grad_()
+    step = sparselora.Sparse(lambda group, x: group.estimate(x))
+    (group,) = sparselora.groups(made, adapters)
+    gone = {name: torch.zeros_like(mask) for name, mask in made.masks.items()}
+    hook = step.hook(made, adapters, group, gone)
+    out = made.model(x)
     (found,) = torch.autograd.grad(out.square().sum(), x)
     hook.remove()
-    strengths = torch.linalg.vector_norm(x.detach() @ adapter.base.mT, dim=0)  # all ranks: the oracle
-    assert torch.equal(estimate(x.detach()).argsort(), strengths.argsort())
-    kept = torch.zeros(HIDDEN, 1)
+    first, second = (made.layers[name].module for name in adapters)
+    spoken = torch.relu(x.detach() @ adapters["0"].base.mT + first.bias.detach())
+    strengths = torch.linalg.vector_norm(spoken, dim=0)
+    torch.testing.assert_close(group.estimate(x.detach()), strengths)
+    kept = torch.zeros(HIDDEN)
     kept[strengths.topk(HIDDEN // 2).indices] = 1
-    weight = kept * adapter.base + adapter.product()
-    expected = x @ weight.mT + layer.module.bias
-    assert torch.allclose(out, expected, atol=1e-5)
+    weights = [adapters["0"].base * kept[:, None], adapters["2"].base * kept]
+    weights = [one + adapters[name].product() for one, name in zip(weights, "02", strict=True)]
+    expected = torch.relu(x @ weights[0].mT + first.bias) @ weights[1].mT + second.bias
+    assert torch.allclose(out, expected, atol=1e-4)
     (wanted,) = torch.autograd.grad(expected.square().sum(), x)
     assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.paper("sparselora")
-def test_a_step_costs_the_rows_it_multiplies_and_its_estimate():
+def test_a_layer_that_reads_one_group_and_writes_another_loses_each_weight_once():
+    model = nn.Sequential(*[part for _ in range(3) for part in (nn.Linear(12, 12), nn.ReLU())][:-1])
+    problem = Small()
+    problem.y = torch.zeros(len(problem.x), 12)
+    made = sparsifier("magnitude-uniform-sparselora", "unstructured@0.0", problem, model)
+    made.prune()
+    adapters = {name: lora.Adapter(made, name) for name in made.layers}
+    step = sparselora.Sparse(lambda group, _: -torch.arange(12.0))
+    gone = {name: torch.zeros_like(mask) for name, mask in made.masks.items()}
+    for group in sparselora.groups(made, adapters):
+        step.hook(made, adapters, group, gone)
+    model(problem.x)
+    base, left = adapters["2"].base, made.layers["2"].weight
+    assert torch.equal(left[:6, :6], base[:6, :6]) and int(left.count_nonzero()) == 36
+
+
+@pytest.mark.paper("sparselora")
+def test_a_neuron_far_below_zero_is_not_chosen_however_large_it_is():
+    model = nn.Sequential(nn.Linear(INPUTS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, OUTPUTS))
+    with torch.no_grad():
+        model[0].bias[: HIDDEN // 2] = -1000.0
+    made = sparsifier("magnitude-uniform-sparselora", "unstructured@0.0", model=model)
+    made.prune()
+    (group,) = sparselora.groups(made, {name: lora.Adapter(made, name) for name in made.layers})
+    worth = group.estimate(made.problem.x)
+    assert int(worth[: HIDDEN // 2].count_nonzero()) == 0 and bool((worth[HIDDEN // 2 :] > 0).all())
+
+
+@pytest.mark.paper("sparselora")
+def test_a_step_costs_the_channels_it_multiplies_and_its_estimate():
     made, whole = (
         trained(f"magnitude-uniform-{name}", "unstructured@0.5") for name in ("sparselora", "lora")
     )
-    first = 2 * made.nonzeros["0"]
+    halved = 2 * sum(made.nonzeros.values())
     ranks = min(sparselora.RANK, INPUTS)
     estimate = 2 * ranks * (INPUTS + HIDDEN)
     sparse = made.spent.examples - 2 * 16  # the first two of twenty steps are whole
     assert whole.spent.flops == 3 * whole.spent.examples * whole.forward_flops
-    assert made.spent.flops == whole.spent.flops + sparse * (estimate - 3 * first / 2)
+    assert made.spent.flops == whole.spent.flops + sparse * (estimate - 3 * halved / 2)
     assert made.spent.examples == 20 * 16 < 20 * EXAMPLES
 
 

@@ -40,6 +40,17 @@ def test_a_slim_model_has_the_bytes_of_the_sparse_one(experiment, sparsity):
     assert all(layer["pattern"] == "dense" for layer in slim.layers)
 
 
+@pytest.mark.paper("sparse-ift")
+@pytest.mark.parametrize("sparsity", (0.5, 0.8))
+def test_a_widened_model_is_the_wide_one_without_zeros(experiment, sparsity):
+    """As wide, so of 1 / (1 - sparsity) times its FLOPs."""
+    sparse = experiment.line("random-uniform-static-wide", f"unstructured@{sparsity}")
+    whole = experiment.line("plain-widened", f"unstructured@{sparsity}")
+    shapes = [[(layer["m"], layer["k"]) for layer in one.layers] for one in (sparse, whole)]
+    assert shapes[0] == shapes[1] and whole.execution == "dense" and whole.sparsity == 0
+    assert whole.infer_flops == pytest.approx(sparse.infer_flops / (1 - sparsity), rel=1e-3)
+
+
 def test_where_widths_are_too_coarse_it_is_refused(monkeypatch):
     experiment = Experiment(TASKS["digits_cnn"], 0, "made-up")
     monkeypatch.setattr(TASKS["digits_cnn"].problem, "steps", 1)

@@ -17,8 +17,10 @@ from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
 from suite.study import StudyOptions, plan
 from suite.studying.experiment import Experiment
+from suite.studying.layers import Seen
 from suite.studying.masks import legal
 from suite.studying.quality import pq_index
+from suite.studying.sparsifier import Sparsifier
 from suite.task import TASKS
 
 discover_parts()
@@ -74,6 +76,32 @@ def test_what_evolution_finds_is_never_worse_than_uniform_where_it_looks(seed):
     kept = {name: round((1 - share) * found.sizes[name]) for name, share in shares.items()}
     assert found.distance(kept) <= found.distance(found.uniform)
     assert found.distance(found.sizes) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.paper("evopress")
+def test_every_model_that_evolution_asks_is_paid_for():
+    """Of two batches the first stages see the first one; all candidates keep as many weights."""
+    made = sparsifier("magnitude-evopress", "unstructured@0.5")
+    made.prune()
+    first, both = 40, 64
+    stages = (evopress.OFFSPRING + evopress.STAGES[0][0]) * first + evopress.STAGES[1][0] * both
+    kept = sum(made.nonzeros.values())
+    assert made.search_flops == both * made.work.total + (both + evopress.GENERATIONS * stages) * 2 * kept
+    assert made.spent.flops == made.spent.examples == 0
+
+
+@pytest.mark.parametrize(("criterion", "passes"), [("magnitude", 0), ("wanda", 1), ("gradient", 3)])
+def test_calibration_is_paid_for_by_whom_it_tells_something(criterion, passes):
+    """Once, however many layers ask; and again by the next method, though what it asks is known by then."""
+    problem = Small()
+    for _ in range(2):
+        made = sparsifier(f"{criterion}-uniform", "unstructured@0.5", problem)
+        made.prune()
+        assert made.search_flops == passes * 64 * made.work.total
+    copied = Seen(problem, made.model, made.generator, copied=made._seen)
+    again = Sparsifier(problem, made.model, made.method, made.pattern, copied)
+    again.prune()
+    assert again.search_flops == passes * 64 * again.work.total
 
 
 @pytest.mark.paper("evopress")
@@ -217,8 +245,8 @@ def test_every_candidate_has_its_sparsity_and_is_paid_for():
     assert len(seen) == searched.DRAWS + 1 and any(seen[-1] is one for one in seen[:-1])
     for masks in seen:
         assert sum(int(one.sum()) for one in masks.values()) == sum(made.sizes.values()) // 4
-    looks = searched.DRAWS * len(made.problem.x) * made.forward_flops
-    assert made.spent.flops == looks + 3 * made.spent.examples * made.forward_flops
+    assert made.search_flops == searched.DRAWS * len(made.problem.x) * made.forward_flops
+    assert made.spent.flops == 3 * made.spent.examples * made.forward_flops
 
 
 @pytest.mark.paper("pq-index")

@@ -178,6 +178,23 @@ def test_orderings_of_the_table_show_where_they_do(tmp_path):
     assert "not reproduced" in str(said["ranked over all layers magnitude loses less than layer by layer"])
 
 
+def test_why_a_claim_is_not_to_be_expected_stands_where_it_does_not_show(tmp_path):
+    scores = [
+        *falling("monarch_projected", 0.6, start="dense"),
+        *falling("low_rank_projected", 0.9, start="dense"),
+        *falling("magnitude-uniform", 0.9),
+        *falling("random-uniform", 0.55, control=True),
+    ]
+    file = found(tmp_path, *scores)
+    (without,) = [one for one in orderings(studies([file])) if one.better == "monarch_projected"]
+    assert without.verdict is False and without.why
+    shown = [one for one in orderings(studies([file])) if one.better == "magnitude-uniform"]
+    assert shown and not any(one.why for one in shown)
+    report.write([file.file], tmp_path / "site")
+    page = (tmp_path / "site" / "accuracy-digits_mlp.html").read_text()
+    assert page.count(f"({without.why})") == 1
+
+
 def test_every_ordering_names_a_paper_of_the_table_and_methods_that_exist():
     from suite.method import PARTS
     from suite.papers import papers
@@ -218,6 +235,26 @@ def test_equal_flops_put_a_larger_sparse_model_beside_a_smaller_dense_one(tmp_pa
     ]
     (study,) = studies([found(tmp_path, *apart, name="apart.jsonl")])
     assert duels(study, "flops") == duels(study, "bytes") == [], "2 %, 1 %: no further apart"
+
+
+def test_without_a_seed_of_both_nothing_is_said_of_who_is_better(tmp_path):
+    """Nor that they are equal; and one that shares a seed is the rival, though it loses more."""
+    trained = {"training": "weights", "start": "fresh"}
+    small = {"execution": "dense", "infer_flops": 2e5, **trained}
+    lines = [
+        *(dense(seed) for seed in range(4)),
+        *(one("small", 0.8, seed, 0.8, **small) for seed in (0, 1)),
+        *(one("large-sparse", 0.8, seed, 0.88, **trained) for seed in (2, 3)),
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    (duel,) = duels(study, "flops")
+    assert (duel.sparse, duel.gap, duel.verdict) == ("large-sparse", None, None)
+    report.write([tmp_path / "study.jsonl"], tmp_path / "site")
+    assert "not known: no seed of both" in (tmp_path / "site" / "isoflop.html").read_text()
+    lines += [one("seeded", 0.8, 1, 0.84, **trained)]
+    (study,) = studies([found(tmp_path, *lines, name="seeded.jsonl")])
+    (duel,) = duels(study, "flops")
+    assert duel.sparse == "seeded" and duel.gap.middle > 0
 
 
 def test_who_was_trained_far_longer_is_no_rival(tmp_path):

@@ -85,6 +85,16 @@ def test_a_cut_keeps_no_more_than_is_asked_and_hardly_less(m, k, density):
     assert 0.6 * density <= (groups * k + blocks * m) / (m * k) <= density
 
 
+@monarchs
+@pytest.mark.parametrize(("m", "k"), [(300, 64), (100, 300), (96, 32), (352, 128)])
+@pytest.mark.parametrize("density", [0.6, 0.3, 0.12])
+def test_low_rank_has_as_many_numbers_as_monarch_to_half_a_rank(m, k, density):
+    layer = linear(m, k)
+    made, rival = monarch.fresh(layer, density), low_rank.fresh(layer, density)
+    apart = sum(one.numel() for one in made.parameters()) - sum(one.numel() for one in rival.parameters())
+    assert abs(apart) <= (m + k) / 2
+
+
 def test_the_cut_of_what_cannot_be_had_is_rank_one():
     assert monarch.cut(32, 16, 0.01) == (1, 1)
 
@@ -100,7 +110,7 @@ def test_the_projected_layer_is_the_nearest():
 
 def test_the_low_rank_layer_is_the_nearest():
     layer = linear(24, 16)
-    rank = structured.rank_of(layer, 0.5)
+    rank = low_rank.fresh(layer, 0.5).parts[0][0].out_features
     made = weight_of(low_rank.projected(layer, 0.5)) - layer.bias[:, None]
     left = torch.linalg.svdvals(layer.weight)[rank:].square().sum()
     torch.testing.assert_close((made - layer.weight).square().sum(), left, atol=1e-5, rtol=1e-4)

@@ -350,8 +350,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=200, metavar="N", help="comparisons to draw")
     parser.add_argument("--real", type=Path, metavar="DIR", help="where measured comparisons are kept")
     parser.add_argument("--measure", type=int, default=20, metavar="N", help="until there are so many in DIR")
-    parser.add_argument("--runs", type=int, default=10, metavar="R", help="a side of a drawn one")
-    parser.add_argument("--real-runs", type=int, default=6, metavar="R", help="a side of a measured one")
+    parser.add_argument("--runs", type=int, default=10, metavar="R", help="a side")
     parser.add_argument("--keep", type=Path, metavar="FILE.csv", help="where rates of all gates are kept")
     given = parser.parse_args()
     kept = []
@@ -364,7 +363,10 @@ def main() -> None:
         for number in range(1, given.measure + 1):
             file = given.real / f"{number:02}.jsonl"
             if not file.exists():
-                measure(file, given.real_runs)
+                part = file.with_suffix(".part")
+                part.unlink(missing_ok=True)  # of a trial that was interrupted
+                measure(part, given.runs)
+                part.rename(file)
         files = sorted(given.real.glob("*.jsonl"))
         print(
             f"{len(files)} measured comparisons, {len(CASES)} cases; processes differ by {scatters(files)}\n"

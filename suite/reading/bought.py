@@ -1,12 +1,12 @@
 """Bought: how much sparsity a task stands, and what that buys: a cell of the first screen's fifth question.
 
 A task stands a sparsity where a method is shown to keep all but ENOUGH of the dense value (`Curve.kept`).
-What that buys is the speed-up of the model's layers by kernels timed on this device, in this regime. The
+What that buys is the speed-up of the model's layers by kernels timed on the device, in this regime. The
 highest of many methods is partly luck; the task's page has them all.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from suite.case import regime_of
@@ -26,13 +26,18 @@ class Stood(NamedTuple):
     gain: float | None
 
 
-def bought(found: Sequence[Study], measured: Mapping[str, Measured]) -> dict[Cell, str]:
-    """What to say in each cell in whose regime the layers of a task were timed, dense at least."""
+def bought(
+    found: Sequence[Study], measured: Mapping[str, Measured], places: Callable[[Study], Sequence[str]]
+) -> dict[Cell, str]:
+    """What to say in each cell in whose regime the layers of a task were timed, dense at least.
+
+    places: the devices that a study's models are put beside.
+    """
     said: dict[Cell, list[str]] = defaultdict(list)
     for study in found:
-        if here := measured.get(study.device):
-            for (family, regime), stood in cells(study, here).items():
-                cell = study.device, "spmm", DTYPE, "cold", family, regime
+        for device in places(study):
+            for (family, regime), stood in cells(study, measured[device]).items():
+                cell = device, "spmm", DTYPE, "cold", family, regime
                 said[cell].append(f"{study.task}{' (toy)' if study.any.toy else ''} {told(stood)}")
     return {cell: "; ".join(texts) for cell, texts in said.items()}
 

@@ -45,11 +45,11 @@ def ratio(spent: float | None, whole: float | None) -> float | None:
 
 
 def training(score: Score, dense: Score, _: Measured | None) -> float | None:
-    """FLOPs until there was this model."""
+    """FLOPs until there was this model, those of choosing what stays of it among them."""
     if score.train_flops is None or dense.train_flops is None:
         return None
     before = dense.train_flops if score.start == "dense" else 0.0
-    return ratio(score.train_flops + before, dense.train_flops)
+    return ratio(score.train_flops + (score.search_flops or 0.0) + before, dense.train_flops)
 
 
 def layers(of: Callable[[Measured], Known]) -> Share:
@@ -95,16 +95,19 @@ class Duel:
     sparse: str
     sparsity: float
     sparse_value: Mean
-    gap: Mean  # of the dense value: how much less the sparse one loses, seed by seed
+    gap: Mean | None  # of the dense value: what the sparse one loses less, by seed; None: no seed of both
 
     @property
     def verdict(self) -> bool | None:
-        """Whether the sparse one is clearly better; None where the interval holds both."""
-        return sign(self.gap)
+        """Whether the sparse one is clearly better; None where its interval holds both, or it has none."""
+        return sign(self.gap) if self.gap else None
 
 
 def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
-    """Each dense model against the sparse one of its cost that loses least, the cheapest first."""
+    """Each dense model against the sparse one of its cost that loses least, the cheapest first.
+
+    One that shares a seed with the dense model comes before any that does not.
+    """
     sparse = [
         (its, one, other)
         for one in trained(study)
@@ -116,14 +119,15 @@ def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     for name, point, at in rivals(study, cost, here):
         seen = examples(point, study) * AS_LONG
         near = [
-            (other.loss.middle, one, other)
+            (other.scores.keys().isdisjoint(point.scores), other.loss.middle, one, other)
             for its, one, other in sparse
             if COSTS[cost].allows(its, at) and not examples(other, study) > seen
         ]
         if near:
-            _, one, best = min(near, key=lambda found: found[0])
+            apart, _, one, best = min(near, key=lambda found: found[:2])
             shared = best.scores.keys() & point.scores.keys()
-            gap = mean([lost(point.scores[seed]) - lost(best.scores[seed]) for seed in shared] or [0.0])
+            gaps = [lost(point.scores[seed]) - lost(best.scores[seed]) for seed in shared]
+            gap = None if apart else mean(gaps)
             made.append(Duel(at, name, point.value, one.method, best.sparsity, best.value, gap))
     return sorted(made, key=lambda one: one.cost)
 

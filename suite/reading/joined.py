@@ -22,6 +22,7 @@ from suite.reading.scores import DENSE, Study, line_of
 from suite.record import Score
 
 DTYPE = "float32"  # in which studies judge
+STUDIED = "cpu"  # the kind of device that studies run on
 UNMASKED = {"pattern": DENSE, "sparsity": 0.0}
 
 Shape = tuple[int, int, int]  # m, k, n
@@ -137,6 +138,20 @@ def whole_of(study: Study, score: Score) -> Score | None:
     if dense and dense.layers:
         return dense
     return None if score.transform else score
+
+
+def devices_of(study: Study, among: Sequence[Study], kinds: Mapping[str, str]) -> list[str]:
+    """The devices whose kernels a study's models are put beside, of those with kernels: its own, and GPUs.
+
+    Studies run on CPUs, and what a model answers does not depend on where its layers are timed. So each
+    device of another kind, on which nobody studied this task, has the last study there is.
+    """
+    same = [one for one in among if one.task == study.task]
+    own = [study.device] if study.device in kinds else []
+    if study is not same[-1]:
+        return own
+    studied = {one.device for one in same}
+    return [*own, *(device for device, kind in kinds.items() if kind != STUDIED and device not in studied)]
 
 
 def shape_of(row: Rows) -> Shape:

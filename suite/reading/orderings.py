@@ -2,7 +2,7 @@
 
 The project's table (workloads/accuracy/orderings.csv) names two methods and the sparsities at which one is
 said to lose less. In place of the worse one may stand "dense", or a value of the metric to be reached. "Not
-reproduced" is an answer.
+reproduced" is an answer; a row may end with why that is to be expected of studies such as these.
 """
 
 import csv
@@ -28,6 +28,7 @@ class Ordering:
     better: str
     worse: str
     shown: Sequence[tuple[float, bool | None]]
+    why: str = ""  # what may keep it from showing in studies such as these
 
     @property
     def verdict(self) -> bool | None:
@@ -64,7 +65,7 @@ def orderings(found: Sequence[Study]) -> list[Ordering]:
         for study in found:
             if fnmatchcase(study.task, one["task"]) and (shown := shows(one, study)):
                 parts = (one["id"], one["claim"], study.task, one["better"], one["worse"])
-                made.append(Ordering(*parts, shown))
+                made.append(Ordering(*parts, shown, one["why"] or ""))
     return made
 
 

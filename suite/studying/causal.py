@@ -9,7 +9,7 @@ last one (the head) left out.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,16 @@ class Causal(Language):
 
     def logits(self, model: nn.Module, tokens: Tensor) -> Tensor:
         return model(input_ids=tokens, use_cache=False).logits
+
+    def after(self, model: nn.Module, tokens: Tensor) -> Callable[[Tensor], Tensor]:
+        past = model(input_ids=tokens, use_cache=True).past_key_values
+
+        def answer(token: Tensor) -> Tensor:
+            logits = model(input_ids=token, past_key_values=past, use_cache=True).logits
+            past.crop(-token.shape[1])
+            return logits
+
+        return answer
 
     def calibration(self) -> Sequence[Batch]:
         return split(self.learned)  # a window at a time: the logits of all are too large

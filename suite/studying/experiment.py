@@ -41,7 +41,7 @@ class Experiment:
 
     def train_dense(self) -> Score:
         """Train the dense model, or take the one that the task has. First of all."""
-        return self._tried(DENSE, DENSE.name, self._dense)
+        return self._tried(DENSE, DENSE.name, self.make_dense)
 
     def line(self, method: str, pattern: str) -> Score:
         """Make a model sparse, and judge it."""
@@ -73,7 +73,8 @@ class Experiment:
             raise ValueError(f"the model is said to take the dense one's FLOPs and is off by {off:+.1%}")
         return sparsifier
 
-    def _dense(self) -> Sparsifier:
+    def make_dense(self) -> Sparsifier:
+        """The same, judged by nobody: all that methods go on from."""
         torch.manual_seed(self.seed)
         self.problem = self.task.problem(self.seed)
         made = self.problem.dense()
@@ -161,7 +162,7 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
     How a model was trained that was ready is not known here.
     """
     sizes, kept = sparsifier.sizes, sparsifier.nonzeros
-    whole = sizes if method.prunes else dense_sizes
+    whole = sizes if method.prunes or sparsifier.chooses else dense_sizes
     parameters = list(sparsifier.model.parameters())
     others = sum(one.numel() for one in parameters) - sum(sizes.values())
     ready = not sparsifier.spent.steps and (method is DENSE or method.training == "weights")
@@ -173,16 +174,17 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
                 "m": layer.weight.shape[0],
                 "k": layer.weight.shape[1],
                 "n": round(sparsifier.work.rows[name]),
-                "pattern": str(sparsifier.patterns[name]) if name in sparsifier.masks else DENSE.name,
+                "pattern": str(sparsifier.patterns.get(name, DENSE)),
                 "sparsity": four_digits(1 - kept[name] / sizes[name]),
             }
             for name, layer in sparsifier.layers.items()
         ],
-        "execution": "simulated" if sparsifier.masks else "dense",
+        "execution": "simulated" if sparsifier.patterns else "dense",
         "nonzeros": sum(kept.values()),
         "bytes": parameters[0].element_size() * others + stored(sparsifier, method),
         "train_flops": None if ready else sparsifier.spent.flops,
         "train_tokens": None if ready else sparsifier.spent.examples,
+        "search_flops": None if ready else sparsifier.search_flops,
         "tuning_runs": None if ready else method.tuning_runs,
         "infer_flops": sparsifier.forward_flops,
     }
@@ -191,14 +193,17 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
 def stored(sparsifier: Sparsifier, method: Method) -> int:
     """The bytes of all layers: values, and a bitmap where they are pruned, or what a part says it stores.
 
-    Weights that are trained after that are the model's own numbers again.
+    Weights that are trained after that are the model's own numbers again. Those that only some examples use
+    are stored like others.
     """
     own = [part.stored for part in method.parts.values() if part.stored and method.training == "none"]
     total = 0
     for name, layer in sparsifier.layers.items():
-        if own and name in sparsifier.masks:
-            total += own[-1](sparsifier.patterns[name], sparsifier.masks[name])
+        if own and (name in sparsifier.masks or not method.prunes):
+            mask = sparsifier.masks.get(name, torch.ones_like(layer.weight, dtype=torch.bool))
+            total += own[-1](sparsifier.patterns.get(name, sparsifier.pattern), mask)
+        elif name in sparsifier.masks:
+            total += layer.weight.element_size() * sparsifier.nonzeros[name] + -(-sparsifier.sizes[name] // 8)
         else:
-            bitmap = -(-sparsifier.sizes[name] // 8) if name in sparsifier.masks else 0
-            total += layer.weight.element_size() * sparsifier.nonzeros[name] + bitmap
+            total += layer.weight.element_size() * sparsifier.sizes[name]
     return total

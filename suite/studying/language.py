@@ -4,12 +4,13 @@ Batches are tokens and the tokens that come after each, both [windows, length]. 
 nothing before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from suite.kernel import Refused
 from suite.task import Batch, Problem
 
 Windows = tuple[Tensor, Tensor]
@@ -30,6 +31,13 @@ class Language(Problem):
 
     def answers(self, model: nn.Module, batch: Batch) -> Tensor:
         return self.logits(model, batch[0])
+
+    def after(self, model: nn.Module, tokens: Tensor) -> Callable[[Tensor], Tensor]:
+        """Logits of what comes after one more token, [windows, 1], the keys and values of `tokens` kept.
+
+        The token asked about is not kept: the next one comes after the same `tokens`.
+        """
+        raise Refused("this model keeps no keys and values")
 
     def calibration(self) -> Sequence[Batch]:
         return [self.learned]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -37,6 +38,11 @@ class Layer:
         return self.module.weight  # pyright: ignore
 
     @property
+    def used(self) -> int:
+        """Weights that an example is multiplied by: all, but where the module has a `share` as it is now."""
+        return round(getattr(self.module, "share", 1.0) * self.weight.numel())
+
+    @property
     def moments(self) -> Tensor:
         """[k, k]: the mean of x xᵀ over the layer's inputs x. The Hessian of its output's squared error."""
         return self.seen.moments[self.name]
@@ -57,18 +63,34 @@ class Layer:
         return self.seen.generator
 
 
+class Pass(NamedTuple):
+    """Examples that went forward through a model to choose what stays of it. kept: weights; None: all.
+
+    times: as many forward passes they cost; there and back are three.
+    """
+
+    examples: int
+    kept: Mapping[str, int] | None = None
+    times: int = 1
+
+
 class Seen:
-    """What the calibration data of a problem show of a model as it is now."""
+    """What the calibration data of a problem show of a model as it is now.
+
+    passes: what was spent on looking. A method pays for what it asks, whether it was known already or not.
+    """
 
     def __init__(
         self, problem: Problem, model: nn.Module, generator: Generator, copied: "Seen | None" = None
     ) -> None:
         """copied: what was seen of the model that this one is a copy of."""
         self.problem, self.model, self.generator, self._copied = problem, model, generator, copied
+        self.passes: list[Pass] = []
         self.layers = {name: Layer(name, one, self) for name, one in problem.layers(model).items()}
 
     @cached_property
     def moments(self) -> dict[str, Tensor]:
+        self.passes.append(Pass(self._examples))
         if self._copied:
             return self._copied.moments
         sums: dict[str, Tensor] = {}
@@ -84,12 +106,17 @@ class Seen:
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
+        self.passes.append(Pass(self._examples, times=3))
         if self._copied:
             return self._copied.gradients
         batches = self.problem.calibration()
         loss = torch.stack([self.problem.loss(self.model, batch) for batch in batches]).mean()
         found = torch.autograd.grad(loss, [one.parameter for one in self.layers.values()])
         return {name: grad.flatten(1) for name, grad in zip(self.layers, found, strict=True)}
+
+    @property
+    def _examples(self) -> int:
+        return sum(map(self.problem.count, self.problem.calibration()))
 
     @torch.no_grad()
     def _run(self, look: Look) -> None:

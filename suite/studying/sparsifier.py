@@ -14,7 +14,7 @@ was trained is counted here, so that no trainer flatters itself.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from suite.kernel import Refused
 from suite.method import Method
 from suite.pattern import Pattern, rounded
 from suite.studying.found import found
-from suite.studying.layers import Layer, Seen, Work
+from suite.studying.layers import Layer, Pass, Seen, Work
 from suite.studying.masks import at_sparsity, best, legal, units
 from suite.task import Batch, Problem
 
@@ -44,12 +44,14 @@ class Spent:
 
     flops: forward, input gradients and weight gradients at the sparsity of each, as if zeros were free.
     moved: places that one mask had and the next one had not, or the other way round.
+    passes: forward passes that trained nothing, but chose what stays: calibration, and search.
     """
 
     examples: int = 0
     flops: float = 0.0
     steps: int = 0
     moved: int = 0
+    passes: list[Pass] = field(default_factory=list)
 
 
 class Sparsifier:
@@ -72,10 +74,11 @@ class Sparsifier:
         self.masks: Masks = {}  # of all layers; empty while the model is dense
         self.patterns: dict[str, Pattern] = {}  # each layer's own
         self._seen = seen
+        seen.passes = self.spent.passes
         self._batches: Iterator | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._beside: dict[str, int] = {}  # weights of the paths beside layers
-        self.nonzeros = self.sizes  # weights that each layer keeps, whatever their value
+        self.nonzeros = self.used  # weights that each layer keeps, whatever their value
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -87,6 +90,14 @@ class Sparsifier:
         """Of one example, zeros free."""
         beside = sum(2 * self.work.rows[name] * count for name, count in self._beside.items())
         return self.work.at(self.nonzeros, self.sizes) + beside
+
+    @property
+    def search_flops(self) -> float:
+        """Of all forward passes that chose what stays, zeros free."""
+        return sum(
+            one.times * one.examples * (self.work.at(one.kept, self.sizes) if one.kept else self.work.total)
+            for one in self.spent.passes
+        )
 
     @property
     def sparsity(self) -> float | None:
@@ -107,6 +118,7 @@ class Sparsifier:
         """Each layer's share of the budget, and the best mask of it by the method's criterion."""
         if self.spent.steps:  # what was seen is of other weights
             self._seen = Seen(self.problem, self.model, self.generator)
+            self._seen.passes = self.spent.passes
         scores = {name: self.method.parts["criterion"](layer) for name, layer in self.layers.items()}
         for name, of in scores.items():
             if of.shape != self.layers[name].weight.shape or not bool(of.isfinite().all()):
@@ -145,10 +157,14 @@ class Sparsifier:
         self._beside[name] = down.numel() + up.numel()
 
     def become(self, model: nn.Module) -> None:
-        """Go on with another model, such as what is left of this one when neurons are cut out."""
+        """Go on with another model, such as what is left of this one when neurons are cut out.
+
+        Paths beside layers are of the model that is left behind, as masks are.
+        """
         self.model, self.work = model, Work(self.problem, model)
         self._seen = Seen(self.problem, model, self.generator)
-        self.masks, self.patterns, self.nonzeros = {}, {}, self.sizes
+        self._seen.passes = self.spent.passes
+        self.masks, self.patterns, self._beside, self.nonzeros = {}, {}, {}, self.sizes
 
     def schedule(
         self, share: float = 1.0, parameters: Sequence[Tensor] | None = None, rate: float | None = None
@@ -245,6 +261,9 @@ class Sparsifier:
     def settle(self) -> None:
         """Hold a sparsifier that is over to what was asked. ValueError: it came to something else."""
         self.verify()
+        if self.chooses:
+            self.nonzeros = self.used
+            self.patterns = {name: self.pattern for name, of in self.sizes.items() if self.used[name] < of}
         if not self.method.prunes:
             return
         if not self.masks:
@@ -262,6 +281,16 @@ class Sparsifier:
     def sizes(self) -> dict[str, int]:
         """Weights that each layer has."""
         return {name: layer.weight.numel() for name, layer in self.layers.items()}
+
+    @property
+    def used(self) -> dict[str, int]:
+        """Weights of each layer that an example uses while there are no masks."""
+        return {name: layer.used for name, layer in self.layers.items()}
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the model leaves weights out as it runs, others for each example."""
+        return not self.masks and self.used != self.sizes
 
     def _hold(self, masks: Mapping[str, Tensor]) -> None:
         for name, mask in masks.items():

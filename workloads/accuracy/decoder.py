@@ -6,7 +6,7 @@ Open and Efficient Foundation Language Models", 2023.
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
 SLOWEST = 10_000.0  # of the rotations, the longest wavelength over 2 pi
 
@@ -22,16 +22,19 @@ class Block(nn.Module):
         self.gate, self.up = (nn.Linear(dim, hidden, bias=False) for _ in range(2))
         self.down = nn.Linear(hidden, dim, bias=False)
 
-    def forward(self, x, turns):
-        x = x + self.attended(x, turns)
+    def forward(self, x, turns, kept=None):
+        x = x + self.attended(x, turns, kept)
         return x + self.fed(x)
 
-    def attended(self, x, turns):
-        """What places tell those after them."""
+    def attended(self, x, turns, kept=None):
+        """What places tell those after them; of one place, after those whose keys and values are kept."""
         y = self.first(x)
         q, k, v = (one(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in (self.q, self.k, self.v))
         q, k = turned(q, turns), turned(k, turns)
-        return self.out(scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        if kept is not None:
+            k, v = (put(mine, new) for mine, new in zip(kept, (k, v), strict=True))
+        seen = scaled_dot_product_attention(q, k, v, is_causal=kept is None)
+        return self.out(seen.transpose(1, 2).flatten(2))
 
     def fed(self, x):
         """What each place makes of itself."""
@@ -55,17 +58,43 @@ class Decoder(nn.Module):
                 nn.init.normal_(last.weight, std=0.02 / (2 * depth) ** 0.5)
 
     def forward(self, tokens):
+        return self.read(tokens, self.turns(torch.arange(tokens.shape[1], device=tokens.device)))
+
+    def read(self, tokens, turns, kept=None):
+        """Logits of tokens, in a text of their own or after what each block has kept."""
         x = self.embed(tokens)
-        size = self.blocks[0].q.out_features // self.blocks[0].heads
-        turns = rotations(torch.arange(tokens.shape[1]), size)
-        for block in self.blocks:
-            x = block(x, turns)
+        for at, block in enumerate(self.blocks):
+            x = block(x, turns, kept[at]) if kept else block(x, turns)
         return self.head(self.norm(x))
+
+    def after(self, tokens):
+        """What reads one token more [batch, 1], the same place each time, behind keys and values of these."""
+        length, heads = tokens.shape[1], self.blocks[0].heads
+        x, kept = self.embed(tokens), []
+        turns = self.turns(torch.arange(length + 1, device=tokens.device))
+        before, last = ([one[part] for one in turns] for part in (slice(length), slice(length, None)))
+        for block in self.blocks:
+            y = block.first(x)
+            k, v = (one(y).unflatten(-1, (heads, -1)).transpose(1, 2) for one in (block.k, block.v))
+            kept.append([pad(one, (0, 0, 0, 1)) for one in (turned(k, before), v)])
+            x = block(x, before)
+        return lambda token: self.read(token, last, kept)
+
+    def turns(self, places):
+        """How far each place turns a head; in the dtype of the weights."""
+        size = self.blocks[0].q.out_features // self.blocks[0].heads
+        return [one.to(self.embed.weight.dtype) for one in rotations(places, size)]
+
+
+def put(kept, new):
+    """All keys, or values, the last of them new."""
+    kept[:, :, -1:] = new
+    return kept
 
 
 def rotations(places, dim):
     """Cosines and sines, [places, dim]: pair i of a head turns by place * SLOWEST ** (-2 i / dim)."""
-    speeds = SLOWEST ** (-torch.arange(0, dim, 2) / dim)
+    speeds = SLOWEST ** (-torch.arange(0, dim, 2, device=places.device) / dim)
     angles = torch.outer(places, speeds).repeat(1, 2)
     return angles.cos(), angles.sin()
 

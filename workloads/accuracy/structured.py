@@ -4,8 +4,6 @@ Their weights are ordinary ones of `nn.Linear`, stored without what is left out,
 and stored as any layer's.
 """
 
-import math
-
 import torch
 from torch import nn
 
@@ -110,9 +108,3 @@ def thin(rank, layer):
     with torch.no_grad():
         second.weight.mul_(GAIN)
     return nn.Sequential(nn.Linear(k, rank, bias=False), second)
-
-
-def rank_of(layer, density):
-    """The highest rank whose two thin matrices are no more numbers than asked; at least 1."""
-    m, k = layer.weight.shape
-    return max(1, math.floor(density * m * k / (m + k)))

@@ -14,6 +14,7 @@ import torch
 
 from suite.method import allocator
 from suite.patterns.unstructured import Unstructured
+from suite.studying.layers import Pass
 from suite.studying.sparsifier import apportioned
 
 GENERATIONS = 24
@@ -72,11 +73,12 @@ class Search:
         )
         self.budget = sum(self.uniform.values())
         seen = next(iter(layers.values())).seen
-        self.problem, self.model = seen.problem, seen.model
+        self.problem, self.model, self.passes = seen.problem, seen.model, seen.passes
         batches = self.problem.calibration()
         self.batches = batches[: max(1, EXAMPLES // self.problem.count(batches[0]))]
         with torch.no_grad():
             self.dense = [self.problem.answers(self.model, batch) for batch in self.batches]
+        self.passes.append(Pass(sum(map(self.problem.count, self.batches))))
         self.weights = {name: layer.weight.clone() for name, layer in layers.items()}
         self.places = {
             name: of.flatten().argsort(descending=True).argsort().view_as(of) for name, of in scores.items()
@@ -88,6 +90,7 @@ class Search:
         for name, layer in self.layers.items():
             layer.weight.copy_(self.weights[name] * (self.places[name] < kept[name]))
         count = max(1, round(share * len(self.batches)))
+        self.passes.append(Pass(sum(map(self.problem.count, self.batches[:count])), kept))
         apart = [
             self.problem.apart(self.problem.answers(self.model, batch), dense).item()
             for batch, dense in zip(self.batches[:count], self.dense, strict=False)

@@ -31,7 +31,7 @@ BYTES = 256
 METHODS = (
     *("*-uniform", "*-uniform-dsnot", "*-uniform-compensate"),
     *("magnitude-global", "magnitude-erk", "gradient-global"),
-    *("*-gqsa", "*-eora", "*-plain_svd", "*-maskllm", "*-finetune", "*-squarehead", "*-distill"),
+    *("w2", "w4", "*-gqsa", "*-eora", "*-plain_svd", "*-maskllm", "*-finetune", "*-squarehead", "*-distill"),
     *("*-lora", "*-sparselora", "*-lora_at_random", "*-s2ft", "*-s2ft_at_random"),
     *("slicegpt", "sliced_at_random", "cfsp", "cfsp_uniform", "neurons_at_random"),
 )
@@ -79,6 +79,9 @@ class byte_lm(Language):
         model = blank()
         model.load_state_dict(load_file(WEIGHTS))
         return model
+
+    def after(self, model, tokens):
+        return model.after(tokens)
 
     def batches(self, generator):
         text = library.text(True)

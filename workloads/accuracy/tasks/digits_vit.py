@@ -2,13 +2,16 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
+from suite.patterns.chosen import Chosen
 from suite.task import task
 from suite.workloads.accuracy.digits import PROTOCOL, Digits
+from suite.workloads.accuracy.feed import Feed, Loudest, cutting, spared, uneven
 from suite.workloads.accuracy.grid import coarse
 
 HEADS = 2
+RISE = 0.01  # of perplexity, at which it is told how many neurons a model may spare
 
 
 class Block(nn.Module):
@@ -18,12 +21,12 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.up, self.down = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
+        self.feed = Feed(dim, 2 * dim)
 
     def forward(self, x):
         q, k, v = self.qkv(self.first(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return x + self.down(gelu(self.up(self.second(x))))
+        return x + self.feed(self.second(x))
 
 
 class Transformer(nn.Module):
@@ -40,7 +43,12 @@ class Transformer(nn.Module):
         return self.classes(self.norm(self.blocks(self.embed(patches) + self.places)).mean(1))
 
 
-@task(protocol=PROTOCOL, metric="accuracy", patterns=coarse, toy=True)
+def patterns(extent, trained):
+    """Of weights, and of what each token chooses to use of them."""
+    return [*coarse(extent, trained), *(map(Chosen, (0.75, 0.5, 0.875)) if extent == "full" else ())]
+
+
+@task(protocol=PROTOCOL, metric="accuracy", patterns=patterns, toy=True)
 class digits_vit(Digits):
     """Handwritten digits, a transformer of two blocks and width 32."""
 
@@ -48,3 +56,12 @@ class digits_vit(Digits):
 
     def model(self, width=1.0):
         return Transformer(HEADS * max(1, round(32 * width / HEADS)))
+
+    def measure(self, model, dense):
+        found = super().measure(model, dense)
+        if (load := uneven(model)) is not None:
+            found["load imbalance"] = load
+        if all(isinstance(one.feed.rule, Loudest) and not one.feed.rule.learnt for one in model.blocks):
+            with cutting(model, lambda: self.loss(model, self.judged)) as at:
+                found["neurons at zero"], found["neurons spared"] = at(0.0)[0], spared(at, RISE)[0]
+        return found

@@ -7,6 +7,7 @@ them trains no better than any one does. A learned mask is worth what it gains b
 import torch
 
 from suite.method import trainer
+from suite.studying.layers import Pass
 
 DRAWS = 16
 
@@ -28,7 +29,7 @@ def searched(sparsifier):
         sparsifier.use(masks)
         with torch.no_grad():
             loss = sum(problem.loss(sparsifier.model, batch).item() for batch in batches)
-        sparsifier.spent.flops += sum(map(problem.count, batches)) * sparsifier.forward_flops
+        sparsifier.spent.passes.append(Pass(sum(map(problem.count, batches)), sparsifier.nonzeros))
         if loss < least:
             least, best = loss, (sparsifier.patterns, masks)
         for name, layer in sparsifier.layers.items():

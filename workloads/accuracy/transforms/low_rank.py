@@ -1,6 +1,7 @@
-"""Low rank: each weight as the product of two thin ones, of as many numbers as the sparse one keeps.
+"""Low rank: each weight as the product of two thin ones, of as many numbers as Monarch factors keep.
 
-The rival of structured weights that needs no permutation, and half of Pixelfly. Trained from fresh thin
+Blocks divide a layer's sides, so Monarch often keeps less than was asked; to a rank, this keeps as much. The
+rival of structured weights that needs no permutation, and half of Pixelfly. Trained from fresh thin
 weights, or the nearest product to the dense model's weights, by their singular values (Eckart and Young).
 """
 
@@ -10,7 +11,8 @@ import torch
 
 from suite.method import transform
 from suite.patterns.unstructured import Unstructured
-from suite.workloads.accuracy.structured import Sum, rank_of, replaced, thin
+from suite.workloads.accuracy.structured import Sum, replaced, thin
+from suite.workloads.accuracy.transforms.monarch import share
 
 
 @transform(
@@ -32,7 +34,8 @@ def low_rank_projected(problem, pattern):
 
 
 def fresh(layer, density):
-    return Sum([thin(rank_of(layer, density), layer)], layer)
+    m, k = layer.weight.shape
+    return Sum([thin(max(1, round(share(m, k, density) * m * k / (m + k))), layer)], layer)
 
 
 @torch.no_grad()

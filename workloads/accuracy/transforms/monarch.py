@@ -51,6 +51,12 @@ def projected(layer, density):
     return made
 
 
+def share(m, k, density):
+    """What its factors keep of a layer: what a rival of as many numbers has."""
+    blocks, groups = cut(m, k, density)
+    return groups / m + blocks / k
+
+
 def cut(m, k, density):
     """Blocks and groups: slices of t x p keep 1 / t + 1 / p of their numbers.
 
