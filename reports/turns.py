@@ -1,6 +1,7 @@
 """turns: what each of several questions about one context got for an answer, by method."""
 
 from suite.inputs import INPUTS
+from suite.reading.smaller import sizes
 from suite.reading.turns import MISCOUNT, asked
 from suite.reading.units import percent
 from suite.report import report
@@ -9,9 +10,13 @@ from suite.report import report
 @report
 def turns(view):
     """Which methods still answer when a context is asked a second time?"""
-    sections = [section(number, one) for number, one in enumerate(asked(*view.drawn))]
+    cases = list(asked(*view.drawn))
+    sections = [section(number, one) for number, one in enumerate(cases)]
     if sections:
-        yield "turns", {"sections": sections, "miscount": MISCOUNT}
+        yield (
+            "turns",
+            {"sections": sections, "miscount": MISCOUNT, "sizes": list(sizes(cases)), "percent": percent},
+        )
 
 
 def section(number, one):

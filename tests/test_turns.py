@@ -5,6 +5,8 @@ from math import log2
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lines import header, write
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,7 +21,8 @@ from suite.measure import Effort
 from suite.op import generator, make_operands
 from suite.ops import decode
 from suite.patterns.chosen import Chosen
-from suite.reading.turns import asked
+from suite.reading.smaller import ALIKE, BETTER, WORSE, Model, clearly, of_cost, sizes
+from suite.reading.turns import Asked, Line, asked
 from suite.report import view_of
 from suite.selection import pages_kept
 from suite.selector import SELECTORS, entries, ready
@@ -29,7 +32,7 @@ load()
 
 written = pytest.importorskip("suite.workloads.inputs_turns")
 
-pytestmark = pytest.mark.paper("scbench")
+pytestmark = pytest.mark.paper("scbench", "sparse-frontier")
 
 SEEDS = range(3)
 SELECTING = ("pages", "double_sparsity")  # each question looks for itself, in all of the cache
@@ -294,3 +297,79 @@ def test_the_page_shows_every_question(file, tmp_path):
 def test_without_such_lines_there_is_no_page(tmp_path):
     report.write([write(tmp_path / "run.jsonl", header())], tmp_path / "site")
     assert not (tmp_path / "site" / "turns.html").exists()
+
+
+# Larger and sparse, or smaller and dense.
+
+
+def answered(d, sparsity, *methods, full=(1.0, 0.1)):
+    """A case of heads d wide: what is right and off in full, and methods as (name, work, right, off)."""
+    about = {
+        "device": "here",
+        "data": "turns",
+        "sizes": f"d={d}",
+        "case": f"{d}",
+        "pattern": f"chosen@{sparsity}",
+    }
+    questions = ["turn 1", "turn 2", "turn 3 miscount"]
+
+    def line(name, work, right, off):
+        return Line(
+            name, "kernel", dict(zip(questions, (right, right, off), strict=True)), 1.0, None, 1e-3, work
+        )
+
+    extent = {"n": 3, "h": 12, "d": d, "t": 1024}
+    return Asked(about, extent, questions, [line("", 1.0, *full), *(line(*one) for one in methods)])
+
+
+def test_methods_stand_beside_smaller_models_of_as_many_flops():
+    cases = [
+        answered(16, 0.75, full=(0.0, 0.1)),
+        answered(32, 0.75, full=(0.5, 0.1)),
+        answered(64, 0.75, ("good", 0.375, 1.0, 0.05), ("bad", 0.5, 0.0, 0.4), ("lavish", 1.2, 1.0, 0.0)),
+        answered(64, 0.9, ("good", 0.1, 0.75, 0.1), ("frugal", 0.1, 0.0, 0.2), ("silent", None, 1.0, 0.0)),
+    ]
+    (found,) = sizes(cases)
+    assert found.answers == 24 and {d: one.work for d, one in found.full.items()} == {
+        16: 0.25,
+        32: 0.5,
+        64: 1.0,
+    }
+    told = {(one.line.selector, one.sparsity): one for one in found.beside}
+    good, bad = told["good", "0.75"], told["bad", "0.75"]
+    assert good.small == Model(0.375, pytest.approx(0.25), pytest.approx(0.1))
+    assert (good.right, good.off, bad.right, bad.off) == (BETTER, BETTER, WORSE, WORSE)
+    assert told["good", "0.9"].right == BETTER  # than the smallest, which costs more
+    frugal = told["frugal", "0.9"]
+    assert (frugal.right, frugal.off) == ("", "") and "so small" in frugal.why
+    assert told["lavish", "0.75"].small is None and told["silent", "0.9"].small is None
+    assert found.winners("right") == ["good"]
+
+
+def test_one_size_alone_or_another_text_is_no_comparison():
+    other = answered(32, 0.75)
+    other.about["data"] = "requests"
+    assert not list(sizes([answered(64, 0.75), other]))
+
+
+@given(st.integers(1, 200), st.data())
+def test_right_answers_that_chance_explains_are_not_clear(answers, data):
+    mine, other = (data.draw(st.integers(0, answers)) for _ in range(2))
+    says, back = (
+        clearly(mine / answers, other / answers, answers),
+        clearly(other / answers, mine / answers, answers),
+    )
+    assert (says, back) in {(ALIKE, ALIKE), (BETTER, WORSE), (WORSE, BETTER)}
+    assert says == ALIKE if abs(mine - other) < 3 else says in (ALIKE, BETTER if mine > other else WORSE)
+
+
+def test_names_are_more_alike_to_a_smaller_model():
+    """The same text and questions: what narrow heads get wrong in full, wide ones get right."""
+    right = {
+        d: mean([mean(Marks(point(d=d, seed=seed)).strings("recent", " in full")) for seed in SEEDS])
+        for d in (16, 32, 64)
+    }
+    assert right[16] < 0.3 < right[32] < right[64] == 1.0
+    assert of_cost([Model(d / 64, right[d], 0.0) for d in right], 0.375)[0].right == pytest.approx(
+        (right[16] + right[32]) / 2
+    )

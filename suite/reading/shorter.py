@@ -9,7 +9,7 @@ holds no more than that.
 Costs are shares of attention in full: FLOPs that are executed, or time, of the whole call with its choosing.
 Long and sparse is better where it holds more and errs less; where only one of the two, it is not clear. After
 Nawrot et al., "The Sparse Frontier: Sparse Attention Trade-offs in Transformer LLMs", 2025 (first version),
-who ask it of models; here it is asked of one layer, and a smaller model is no rival.
+who ask it of models; here it is asked of one layer. Smaller models are rivals in suite/reading/smaller.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -22,7 +22,8 @@ class Line:
     """A selector with its fastest kernel, or attention in full, which has no selector.
 
     worth: question -> the share of right answers, or how far off a count is; used: the share of the cache
-    that some question looks at; read, seconds: bytes and time of one question.
+    that some question looks at; read, seconds: bytes and time of one question; work: FLOPs, choosing
+    included, over those of attention in full, None if they are not stated.
     """
 
     selector: str
@@ -31,15 +32,17 @@ class Line:
     used: float
     read: float | None
     seconds: float
+    work: float | None
     speed_up: float | None = None
     control: str = ""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One case: its questions, and a line for each method."""
+    """One case: its questions, and a line for each method. extent: its sizes."""
 
     about: dict[str, Any]
+    extent: dict[str, int]
     questions: list[str]
     lines: list[Line]
 
@@ -60,6 +63,7 @@ def asked(frame: pd.DataFrame, rows: Sequence[Row]) -> Iterator[Asked]:
         dense = known.get(identity(one, one.best_dense))
         yield Asked(
             same[TABLE].iloc[0].to_dict(),
+            row.first.sizes,
             questions,
             ([in_full(row, dense, one.best_dense_median)] if dense else []) + lines,
         )
@@ -76,13 +80,16 @@ def line(one: Any, row: Row) -> Line:
     n = row.first.sizes["n"]
     gain = None if pd.isna(one.speed_up) else one.speed_up
     used = quality_of(row)[USED]
-    return Line(one.selector, one.kernel, worth(row), used, read(row), one.median / n, gain, one.control)
+    work = None if pd.isna(one.executed) or not one.whole else one.executed / one.whole
+    return Line(
+        one.selector, one.kernel, worth(row), used, read(row), one.median / n, work, gain, one.control
+    )
 
 
 def in_full(row: Row, dense: Row, seconds: float) -> Line:
     """Of the best dense kernel; what its answers are worth, every selector's lines say."""
     told = {name.removesuffix(FULL): value for name, value in worth(row).items() if name.endswith(FULL)}
-    return Line("", dense.first.kernel, told, 1.0, read(dense), seconds / dense.first.sizes["n"])
+    return Line("", dense.first.kernel, told, 1.0, read(dense), seconds / dense.first.sizes["n"], 1.0)
 
 
 def quality_of(row: Row) -> dict[str, float]:
