@@ -1,7 +1,6 @@
 """accuracy: a page for each task: what sparsity costs, by every method, and what is known of them."""
 
 from suite.reading import score_figures
-from suite.reading.about import pattern_of
 from suite.reading.orderings import orderings
 from suite.reading.scores import beaten, named, told
 from suite.reading.spared import laws
@@ -59,7 +58,7 @@ def line(study, training, at, name, curves):
     tolerated = {one.method: one.tolerates() for one in curves}
     ordered = sorted(curves, key=lambda one: standing(one, tolerated[one.method]), reverse=True)
     masked = sorted(curves, key=lambda one: one.first.execution != "dense")  # smaller ones are near it only
-    patterns = {point.pattern: asked(point) for one in masked for point in one.points}
+    patterns = {point.pattern: point.asked for one in masked for point in one.points}
     columns = sorted(patterns, key=lambda pattern: patterns[pattern])
     typical = min(columns, key=lambda pattern: abs(patterns[pattern] - TYPICAL))
     lead = leaders(ordered)
@@ -73,15 +72,6 @@ def line(study, training, at, name, curves):
         "beside": beside(ordered, typical),
         "shown": [name for name in SIDE_BY_SIDE if any(name in one.first.quality for one in curves)],
     }
-
-
-def asked(point):
-    """The sparsity of a column: as counted; of a budget that is spent at run time the budget's own.
-
-    How many weights that leaves alone is another share for each method.
-    """
-    pattern = pattern_of(point.pattern)
-    return pattern.sparsity if pattern and pattern.at_run_time else point.sparsity
 
 
 def standing(curve, tolerated):
@@ -120,8 +110,8 @@ def row(curve, tolerated, columns, controls):
         says
         for pattern, control in controls.items()
         if pattern in points and not curve.control
-        for at, says in beaten(curve, control)
-        if at == points[pattern].sparsity
+        for point, says in beaten(curve, control)
+        if point.pattern == pattern
     ]
     return {
         "method": curve.method,

@@ -4,7 +4,10 @@ from collections import Counter, defaultdict
 
 from suite.reading import batch, routing
 from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasured
+from suite.reading.end_to_end import alone
+from suite.reading.frame import tidy
 from suite.reading.iso import is_dense
+from suite.reading.mixtures import sweeps
 from suite.reading.scores import named as called_so
 from suite.reading.scores import told
 from suite.reading.structure import varied
@@ -42,7 +45,8 @@ def index(view):
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
         "studies": studies(view),
-        "iso": any(is_dense(curve) for one in view.studies for curve in one.curves),
+        "iso": any(sweeps(one) or any(map(is_dense, one.curves)) for one in view.studies),
+        "whole": bool(alone(tidy(view.recorded, "end_to_end"), frame)),
         "turned": any("cache used" in line.quality for row in view.rows for line in row.timed.values()),
         "selected": any(row.first.selector for row in view.rows),
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,

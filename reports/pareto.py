@@ -1,7 +1,7 @@
-"""pareto: accuracy against the speed-up that is real: studied models, and kernels timed on their layers."""
+"""pareto: accuracy against the speed-up that is real: models studied, and timed by layers or as a whole."""
 
 from suite.reading import score_figures
-from suite.reading.end_to_end import timed
+from suite.reading.end_to_end import alone, timed
 from suite.reading.frame import tidy
 from suite.reading.joined import front, whole_of
 from suite.reading.scores import named
@@ -13,15 +13,24 @@ TRAINED = {"none": "nothing trained", "mask": "masks trained", "weights": "weigh
 @report
 def pareto(view):
     """What accuracy is left at which measured speed-up of a model's layers?"""
-    if not view.studies:
-        return
     models = tidy(view.recorded, "end_to_end")
     sections = [
         section(f"p{number}{place or ''}", study, device, view, models)
         for number, study in enumerate(view.studies)
         for place, device in enumerate(places(study, view, models))
     ]
-    yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
+    shown = {(one["name"], one["device"]) for one in sections if one["whole"]}
+    sections += unstudied(view, models, shown)
+    if sections:
+        yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
+
+
+def unstudied(view, models, shown):
+    """Models timed as a whole where no study is of them: what accuracy is left is not known."""
+    for number, (pair, whole) in enumerate(alone(models, view.frame).items()):
+        if pair not in shown:
+            about = {"id": f"w{number}", "name": pair[0], "device": pair[1], "studied": None}
+            yield about | {"whole": whole, "points": []}
 
 
 def places(study, view, models):
@@ -33,7 +42,7 @@ def places(study, view, models):
 def found(study, device, view, models):
     """(models by their layers, models timed as a whole) on a device."""
     here = view.measured.get(device)
-    return list(joined(study, here)), timed(models, view.frame, study, device, here)
+    return list(joined(study, here)), timed(models, view.frame, study.task, device, study, here)
 
 
 def section(id, study, device, view, models):

@@ -125,17 +125,17 @@ def leaders(methods):
 
 def contexts(rows):
     """Of each method and context, at which sparsities it is better than a shorter one of equal cost."""
-    methods = rows[(rows["control"] == "") & ~rows["op"].isin(ACTIVATIONS)]
     return [
         {
-            "selector": same["selector"].iloc[0],
+            "section": f"s{number}",
+            "selector": name,
             "op": same["op"].iloc[0],
             "data": same["data"].iloc[0],
-            "sizes": same["sizes"].iloc[0],
             "tokens": same["length"].iloc[0],
             "where": [where(same, cost) for cost in COSTS],
         }
-        for _, same in methods.groupby([*CONTEXT, "selector"], sort=False)
+        for number, (_, one) in enumerate(rows.groupby(CONTEXT, sort=False))
+        for name, same in one[(one["control"] == "") & ~one["op"].isin(ACTIVATIONS)].groupby("selector")
     ]
 
 

@@ -14,7 +14,7 @@ from suite import recordings, sources, whole
 from suite.case import DTYPES, Case, from_id
 from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
-from suite.op import OPS, faults, sparsity
+from suite.op import MODELS, OPS, faults, sparsity
 from suite.pattern import parse
 from suite.registry import Unusable, pick
 from suite.selector import entries
@@ -90,12 +90,17 @@ def plan(
             raise Unusable(
                 f"case {case} is of a recording. Name its model with --model, its text with --corpus."
             )
+        if not has_data(case):
+            raise Unusable(
+                f"case {case}: {case.op} knows no data called {case.data}. "
+                "Name a model of yours with --model, its text with --corpus."
+            )
     firsts: dict[Case, str] = {}
     for name, case in ordered:
         firsts.setdefault(case, name)  # two workloads may share a case; it is measured once
     items = [Item(name, case, fitting(case, able, device)) for case, name in firsts.items()]
     picked = axes or cases or matrices or routes or asked or kernels != "*"
-    dense = {one.name for one in able if one.dense}
+    dense = {one.name for one in able if one.execution == "dense"}
     items = [one for one in items if (one.kernels if picked else set(one.kernels) - dense)]
     if not items:
         raise Unusable("none of the kernels chosen is meant for any of the cases chosen.")
@@ -106,6 +111,15 @@ def exist(case: Case) -> None:
     """Unusable: there is no such case."""
     if wrong := faults(case):
         raise Unusable(f"case {case}: {'; '.join(wrong)}.")
+
+
+def has_data(case: Case) -> bool:
+    """Whether what a case names as its data is there; of a file, its source says so."""
+    if not case.data or case.pattern.given:
+        return True
+    if case.data in INPUTS:
+        return case.op in INPUTS[case.data].ops
+    return case.data in MODELS and case.op == whole.OP
 
 
 def home(case: Case, extent: str) -> str:

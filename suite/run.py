@@ -212,7 +212,7 @@ class Running:
             plugins=list(self.options.plugins),
             matrices=dict(sources.known()),
             recordings=recordings.known(),
-            brought=whole.brought(self.options.asked),
+            brought=whole.used(self.options.asked),
         )
         done = 0
         with Offspring(job, self.device.environment(), self.options.limit) as child:

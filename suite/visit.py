@@ -161,7 +161,9 @@ class Visit:
 
     def prepare(self, one: Entry, asked: Question) -> None:
         """Prepare and call twice: the first compiles and pages in, the second is what conversion costs."""
-        kernel, op, whole, asked = one.kernel, OPS[asked.case.op], asked, asked.of(one.kernel)
+        kernel, op, whole = one.kernel, OPS[asked.case.op], asked
+        self.beat(kernel.name, "making the operands")  # what it alone is asked is worked out now
+        asked = asked.of(kernel)
         own = tuple(each.clone() if at in op.live else each for at, each in enumerate(asked.operands))
         operands = kernel.arrange(own, op.live)
         live = tuple(operands[at] for at in op.live)

@@ -73,6 +73,12 @@ def brought(asked: Asked | None) -> Brought | None:
     return Brought(str(Path(asked.model).resolve()), str(asked.corpus.resolve()))
 
 
+def used(asked: Asked | None) -> Brought | None:
+    """The user's model where cases are of it; a model that is only recorded need be none of a study."""
+    one = brought(asked)
+    return one if one and Path(one.model).name in MODELS else None
+
+
 def use(one: Brought) -> str:
     """The name by which cases have a model of the user's from here on. Unusable: it is no such model."""
     task = bring(one)
@@ -362,12 +368,14 @@ def read(sparsifier: Sparsifier, case: Case) -> tuple[Tensor | None, list[Tensor
             last = text[length - 1]
             return x[:1, :-1], [one.view(1, 1) for one in (last, text[text != last][0])]
         wide = min(length, case["n"])
-        x, count, over = text[: len(text) // wide * wide].view(-1, wide), case["n"] // wide, case["n"] % wide
+        x, rows = text[: len(text) // wide * wide].view(-1, wide), wide
     else:
         rows = round(sparsifier.work.rows[alike(case, sparsifier)])
-        count, over = divmod(case["n"], rows)
+    count, over = divmod(case["n"], rows)
     if over or not 1 <= count <= len(x):
-        raise Unusable(f"case {case}: n is to be whole examples of {case.data}, {len(x)} at most.")
+        raise Unusable(
+            f"case {case}: n is to be whole examples of {case.data}, of {rows} rows each, {len(x)} at most."
+        )
     return None, [x[:count], x[:count].flip(-1)]
 
 

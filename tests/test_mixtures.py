@@ -112,6 +112,7 @@ def test_a_study_of_mixtures_is_on_the_page(made, tmp_path):
         ("weights", 4),
     ]
     report.write([file], tmp_path / "site")
+    assert 'href="isoflop.html"' in (tmp_path / "site" / "index.html").read_text()
     said = re.sub(r"<[^>]+>", " ", (tmp_path / "site" / "isoflop.html").read_text())
     assert said.count("Experts are simulated: no time is claimed") == 2 and "matched-parted" in said
 

@@ -123,15 +123,41 @@ def test_losses_are_paired_by_seed(tmp_path):
     ]
     (study,) = studies([found(tmp_path, *lines)])
     better, worse = study.curves
-    assert beaten(better, worse) == [(0.8, True)]
-    assert beaten(worse, better) == [(0.8, False)]
-    assert beaten(better, better) == [(0.8, None)]
+    assert beaten(better, worse) == [(better.points[0], True)]
+    assert beaten(worse, better) == [(worse.points[0], False)]
+    assert beaten(better, better) == [(better.points[0], None)]
+
+
+def test_two_patterns_of_one_sparsity_are_two_points_to_beat_chance_at(tmp_path):
+    lines = [dense(seed) for seed in range(3)]
+    for pattern in ("2:4", "4:8"):
+        for seed in range(3):
+            lines += [
+                one("better", 0.5, seed, 0.8 + 0.001 * seed, pattern=pattern),
+                one("chance", 0.5, seed, 0.5, pattern=pattern, control=True),
+            ]
+    report.write([found(tmp_path, *lines).file], tmp_path / "site")
+    page = (tmp_path / "site" / "accuracy-digits_mlp.html").read_text()
+    assert "at 2 of 2" in page and "of 4" not in page
+
+
+def test_a_claim_of_models_that_use_a_part_is_of_their_budgets(tmp_path):
+    """As the columns are: 19 % of the weights is what three quarters of the neurons come to."""
+    about = {"task": "digits_vit", "pattern": "chosen@0.75", "training": "weights", "start": "fresh"}
+    lines = [
+        one(f"plain-{name}", 0.19 + by, seed, value + 0.001 * seed, **about)
+        for seed in range(3)
+        for name, by, value in (("squared_relu", 0.0, 0.8), ("relu", 0.02, 0.6))
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    (said,) = orderings([study])
+    assert said.shown == [(0.75, True)] and str(said) == "yes, clearly at 75 %"
 
 
 def test_one_seed_tells_no_interval_and_nothing_clearly(tmp_path):
     lines = [one("a", 0.8, 0, 0.9), one("b", 0.8, 0, 0.1)]
     (study,) = studies([found(tmp_path, *lines)])
-    assert beaten(*study.curves) == [(0.8, None)]
+    assert beaten(*study.curves) == [(study.curves[0].points[0], None)]
     assert mean([1.0]).low is None
 
 

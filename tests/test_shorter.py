@@ -2,12 +2,14 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import header, write
+from msgspec.structs import replace
 from test_selection import entry
 
 from suite import report
@@ -19,6 +21,7 @@ from suite.cpu.device import Cpu
 from suite.op import OPS, make_operands
 from suite.ops import attention, decode
 from suite.patterns.chosen import Chosen
+from suite.reading import figures
 from suite.reading.selected import selected
 from suite.reading.shorter import CONTEXT, COSTS, WHOLE, against, curve, shorter, to_the_end, where
 from suite.report import view_of
@@ -37,6 +40,7 @@ def row(selector="good", control="", recall=0.8, error=0.3, executed=250.0, seco
         ABOUT
         | {"selector": selector, "control": control, "recall": recall, "error": error, "executed": executed}
         | {"whole": 1000.0, "median": seconds, "choosing": 1.0, "best_dense_median": 8.0}
+        | {"speed_up_low": 8 / seconds}
         | changes
     )
 
@@ -47,6 +51,11 @@ def window(density, recall, error, **changes):
 
 
 RIVALS = [window(0.5, 0.7, 0.4), window(0.25, 0.6, 0.5)]
+
+
+def test_an_interval_of_time_that_reaches_further_is_not_clear():
+    said = {low: of(told(*RIVALS, row(speed_up_low=low))).time_better for low in (4.0, 3.9, 1.0, np.nan)}
+    assert said == {4.0: "yes", 3.9: "yes", 1.0: "not clear", np.nan: "yes"}
 
 
 def told(*rows):
@@ -102,7 +111,7 @@ def test_costs_are_equal(densities, share):
     if why:
         assert share < min(densities) and "so little" in why and found.share == min(densities)
     else:
-        assert found.share == pytest.approx(min(share, 1.0), rel=0.01)
+        assert found.share == pytest.approx(min(share, 1.0), rel=0.011)  # near is of the other one
         assert found.recall == pytest.approx(found.share, rel=1e-6)
         assert found.error == pytest.approx(1 - found.share, abs=1e-6)
 
@@ -158,6 +167,18 @@ def test_contexts_do_not_stand_beside_each_other():
     assert set(table[table["control"] == "habit"]["work_better"]) == {""}
     ends = to_the_end(table)
     assert len(ends) == len(table) + 1 and ends.iloc[-1][["work", "recall", "error"]].tolist() == list(WHOLE)
+
+
+def test_what_is_straight_in_the_table_is_straight_in_the_figure():
+    """And what costs as much as a shorter context and holds as much lies on its line."""
+    found = told(*RIVALS, row(recall=0.65, executed=375.0)).assign(sparsity=[0.5, 0.75, 0.6])
+    (axes,) = figures.kept(to_the_end(found), "recall", {}, "work").axes
+    ((x, y),) = (line.get_xydata()[0] for line in axes.lines if line.get_label() == "_good")
+    (rival,) = (line for line in axes.lines if line.get_label() == "window")
+    at, ends = axes.transData.transform, axes.transData.transform(rival.get_xydata())
+    order = ends[:, 0].argsort()
+    across, up = at((x, y))
+    assert up == pytest.approx(float(np.interp(across, ends[order, 0], ends[order, 1])))
 
 
 # Counted, and planted.
@@ -279,3 +300,16 @@ def test_the_page_says_what_was_not_measured(tmp_path):
     _, said = page(tmp_path, *lines(GOOD))
     assert "Beside a shorter context of equal cost: not measured" in said
     assert "not measured: the shorter context was not measured" in said and "nan" not in said
+
+
+def test_the_summary_is_context_by_context_and_leads_there(tmp_path):
+    mine, its = list(lines(("window", "habit", 0.6, 1e-3), GOOD)), lines(GOOD)
+    other = [replace(one, data="sinks", case=one.case.replace("heads", "sinks")) for one in its]
+    later = [entry("slow", None, 3.9e-3, 0.8, sparsity=0.5, visit=visit) for visit in (1, 2)]
+    file, _ = page(tmp_path, *mine, *other, *later)
+    text = (file.parent / "site" / "selection.html").read_text()
+    summary = text[text.index('<section id="shorter">') :]
+    found = re.findall(r'<th scope="row">(\w+)</th><td>\w+</td><td>(\w+)</td>.*?href="#(s\d)"', summary)
+    assert found == [("good", "heads", "s0"), ("slow", "heads", "s0"), ("good", "sinks", "s1")]
+    for _, data, at in found:
+        assert re.search(rf'<section id="{at}">\s*<h2>[^<]*, {data}', text)

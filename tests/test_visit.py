@@ -1,5 +1,6 @@
 """A visit on devices that are short of memory, disturbed, or metered: what stands in the line."""
 
+from dataclasses import replace
 from time import perf_counter
 
 import pytest
@@ -10,7 +11,7 @@ from suite.case import case
 from suite.cpu.device import Cpu
 from suite.kernel import Prepared, kernel
 from suite.measure import Effort
-from suite.op import discover_parts
+from suite.op import OPS, discover_parts
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.visit import Visit
@@ -42,6 +43,12 @@ def as_two_of_four(a, b):
     return Prepared(lambda b: honest(a, b), hidden=True, executed_pattern="2:4")
 
 
+@kernel(op="spmm", execution="dense", keep=False)
+def filled(a, b):
+    """No zeros at all."""
+    return lambda b: a.dense @ b
+
+
 class Meter:
     """Counts and shows so many watts of real time; None: it does not."""
 
@@ -60,6 +67,17 @@ class Meter:
 def lines(device, *kernels, point=POINT, **how):
     visit = Visit(device, 1, effort=Effort(cap=0.01), **how)
     return {one.kernel: one for one in visit.results("made up", point, kernels)}
+
+
+def test_what_one_kernel_alone_is_asked_is_charged_to_no_other(monkeypatch):
+    """Its reference may take long, or more memory than there is."""
+    steps, charged = [("", "")], []
+    reference = OPS["spmm"].reference
+    asked = replace(OPS["spmm"], reference=lambda *of: charged.append(steps[-1]) or reference(*of))
+    monkeypatch.setitem(OPS, "spmm", asked)
+    found = lines(Cpu(1), sparse, filled, beat=lambda kernel, stage: steps.append((kernel, stage)))
+    assert found["sparse"].outcome == found["filled"].outcome == "ok"
+    assert charged == [("", "making the operands"), ("filled", "making the operands")]
 
 
 def test_what_the_device_cannot_hold_is_refused_with_both_sizes():

@@ -199,13 +199,36 @@ def test_a_case_of_no_model_has_no_version_of_it():
     ("sizes", "says"),
     [
         ({"m": 100}, "no layer of digits_mlp is of this shape. There are: 10 x 100,"),
-        ({"n": 600}, "512 at most"),
+        ({"n": 600}, "whole examples of digits_mlp, of 1 rows each, 512 at most"),
     ],
     ids=("shape", "n"),
 )
 def test_a_case_that_the_model_does_not_have_is_refused_in_a_sentence(sizes, says):
     with pytest.raises(Unusable, match=says):
         layer_of(PICTURES.with_sizes(**sizes))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        "spmm/n=4,m=352,k=128/unstructured@0.5/float32/seed=0/data=byte_lmm",
+        "spmm/n=4,m=352,k=128/unstructured@0.5/float32/seed=0/data=sinks",
+        "actmm/n=1,m=352,k=128/unstructured@0.5/float32/seed=0/data=byte_lm",
+    ],
+    ids=("typo", "input", "op"),
+)
+def test_a_case_of_data_that_are_not_there_is_no_case(of):
+    """Drawn numbers would pass for them."""
+    with pytest.raises(Unusable, match="knows no data called"):
+        plan(["models"], "smoke", cases=[of])
+
+
+def test_a_model_is_made_known_to_children_only_where_cases_are_of_it(tiny):
+    asked = Asked(str(tiny / "tiny"), tiny / "text.txt")
+    plan(["attention"], "smoke", asked=asked)
+    assert whole.used(asked) is None
+    plan(["models"], "smoke", asked=asked)
+    assert whole.used(asked) == whole.brought(asked)
 
 
 def test_cases_of_models_are_seconds_by_default_and_their_ids_parse_back():
@@ -215,7 +238,7 @@ def test_cases_of_models_are_seconds_by_default_and_their_ids_parse_back():
 
 
 @pytest.fixture
-def tiny(tmp_path, monkeypatch):
+def tiny(tmp_path):
     """A folder of transformers with a tokenizer of bytes, and a text."""
     transformers = pytest.importorskip("transformers", reason="it is what understands folders of models")
     tokenizers = pytest.importorskip("tokenizers")
@@ -230,7 +253,6 @@ def tiny(tmp_path, monkeypatch):
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "tiny")
     (tmp_path / "text.txt").write_text("".join(f"{one} comes before {one + 1}. " for one in range(200)))
-    monkeypatch.setattr(whole, "MODELS", dict(MODELS))
     yield tmp_path
     TASKS.pop("tiny", None)
     MODELS.pop("tiny", None)
@@ -333,8 +355,20 @@ def test_a_gpu_without_a_study_has_the_one_of_a_cpu_and_says_so(tmp_path):
 
 
 def test_a_cpu_without_a_study_has_none_of_another_cpu(tmp_path):
-    (own,) = pareto(view_with(tmp_path, studied(), device="other-cpu"))
+    own, there = pareto(view_with(tmp_path, studied(), device="other-cpu"))
     assert own["device"] == "made-up" and own["points"] == own["whole"] == []
+    assert there["device"] == "other-cpu" and there["studied"] is None and len(there["whole"]) == 1
+
+
+def test_models_that_nobody_studied_are_on_the_page(tmp_path):
+    """As `sparsemark run models` leaves them: end to end, beside the largest layer."""
+    run = write(tmp_path / "run.jsonl", header(), *lines_of_a_model())
+    ((one,),) = (section["whole"] for section in pareto(report.view_of([run])))
+    assert one.gain[0] == pytest.approx(1.5) and one.largest == pytest.approx(2) and one.layers is None
+    report.write([run], tmp_path / "site")
+    page = (tmp_path / "site" / "pareto.html").read_text()
+    assert "what accuracy is left is not known here" in page and "timed from end to end" in page
+    assert 'href="pareto.html"' in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_a_device_has_the_last_study_of_a_task_alone():

@@ -42,11 +42,21 @@ class Timed:
         return self.gain[0] / self.layers - 1 if self.layers else None
 
 
-def timed(models: Rows, kernels: Rows, study: Study, device: str, here: Measured | None) -> list[Timed]:
-    """A task's models on a device. models: the frame of scope end_to_end; kernels: that of kernels."""
+def timed(
+    models: Rows,
+    kernels: Rows,
+    task: str,
+    device: str,
+    study: Study | None = None,
+    here: Measured | None = None,
+) -> list[Timed]:
+    """A task's models on a device. models: the frame of scope end_to_end; kernels: that of kernels.
+
+    study: the task's, None if there is none; here: what was measured on the device. Both tell of the layers.
+    """
     rows = models[
         (models["device"] == device)
-        & (models["data"] == study.task)
+        & (models["data"] == task)
         & (models["dtype"] == DTYPE)
         & (models["cache"] == "cold")
         & models["median"].notna()
@@ -55,7 +65,14 @@ def timed(models: Rows, kernels: Rows, study: Study, device: str, here: Measured
     return sorted((one for one in made if one), key=lambda one: (-one.at_once, one.pattern))
 
 
-def of_case(rows: Rows, kernels: Rows, study: Study, here: Measured | None) -> Timed | None:
+def alone(models: Rows, kernels: Rows) -> dict[tuple[str, str], list[Timed]]:
+    """By (task, device), all models that were timed, without what a study tells of their layers."""
+    pairs = models[["data", "device"]].dropna().drop_duplicates().itertuples(index=False)
+    found = {(task, device): timed(models, kernels, task, device) for task, device in pairs}
+    return {pair: some for pair, some in found.items() if some}
+
+
+def of_case(rows: Rows, kernels: Rows, study: Study | None, here: Measured | None) -> Timed | None:
     """The versions of one model; None: one of both sides is missing."""
     dense, sparse = (rows[rows["best"] & (rows["dense"] == which)] for which in (True, False))
     if dense.empty or sparse.empty:
@@ -73,7 +90,7 @@ def of_case(rows: Rows, kernels: Rows, study: Study, here: Measured | None) -> T
         sparse=float(first["median"]),
         kernels=", ".join(one.replace("=", " × ") for one in (first["algorithm"] or "").split()),
         gain=(float(first["speed_up"]), known(first["speed_up_low"]), known(first["speed_up_high"])),
-        layers=of_layers(first, study, here),
+        layers=of_layers(first, study, here) if study else None,
         largest=float(alone.iloc[0]) if len(alone) else None,
     )
 

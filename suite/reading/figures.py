@@ -182,9 +182,10 @@ def limits(frame: pd.DataFrame, lead: Mapping[str, int]) -> Figure:
         return figure
 
 
-ACROSS: dict[str, tuple[str, Callable[[float], str]]] = {  # what selectors are drawn against
-    "speed_up": ("speed-up over best dense", lambda ratio: f"{ratio:.2g}×"),
-    "work": ("FLOPs, of attention in full", lambda share: f"{100 * share:.3g} %"),
+# What selectors are drawn against: what it is, how a number of it is said, whether by factors.
+ACROSS: dict[str, tuple[str, Callable[[float], str], bool]] = {
+    "speed_up": ("speed-up over best dense", lambda ratio: f"{ratio:.2g}×", True),
+    "work": ("FLOPs, of attention in full", lambda share: f"{100 * share:.3g} %", False),
 }
 
 
@@ -194,10 +195,11 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str 
     lead: those to be followed, each with the number of its colour; controls are dashed, the others faint.
     """
     able: Rows = frame[frame[across].notna() & frame[column].notna()]
-    says, value = ACROSS[across]
+    says, value, factors = ACROSS[across]
     with mpl.rc_context(STYLE):
         figure, axes = blank()
-        axes.set_xscale("log", base=2)
+        if factors:
+            axes.set_xscale("log", base=2)
         axes.axvline(1, color=INK, linewidth=1)
         for name, rows in able.groupby("selector", sort=False):
             ordered: Rows = rows.sort_values("sparsity")
@@ -214,6 +216,8 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str 
                 f"{name}, {percent(one)} %: {value(at)}, {100 * kept:.1f} %" for one, at, kept in told
             ]
         axes.set_ylim(0, 1.03)
+        if not factors:  # so that a straight line between two shares is one
+            axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
         axes.xaxis.set_major_formatter(lambda at, _: value(at))
         axes.set_xlabel(says)
@@ -236,7 +240,11 @@ def drawn(
         if log:
             axes.set_yscale("log", base=2 if column == "speed_up" else 10)
         able = frame[
-            ~frame["dense"] & frame["sparsity"].notna() & frame[column].notna() & (frame[column] < inf)
+            ~frame["dense"]
+            & (frame["execution"] != "dense")  # no zeros to skip: it is there for its power
+            & frame["sparsity"].notna()
+            & frame[column].notna()
+            & (frame[column] < inf)
         ]
         axes.set_xscale("log")
         sparsity_axis(axes, able)

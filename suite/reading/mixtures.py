@@ -95,7 +95,7 @@ def sweeps(study: Study) -> list[Sweep]:
 
 def sweep(curve: Curve, study: Study, held: str) -> Sweep | None:
     """One method's models, and the dense one; None: too few."""
-    points = [(0.0, study.dense), *((asked(one.pattern), one.scores) for one in curve.points)]
+    points = [(0.0, study.dense), *((one.asked, one.scores) for one in curve.points)]
     seeds = set.intersection(*({seed for seed, one in scores.items() if loss(one)} for _, scores in points))
     if len(points) < LEAST or len(seeds) < LEAST:
         return None
@@ -133,11 +133,6 @@ def model(idle: float, scores: Sequence[Score]) -> Model:
         mean(list(losses.values())),
         losses,
     )
-
-
-def asked(pattern: str) -> float:
-    """The share that a budget leaves idle."""
-    return float(pattern.partition("@")[2])
 
 
 def loss(score: Score) -> float | None:

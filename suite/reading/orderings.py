@@ -1,8 +1,9 @@
 """Orderings: what is known of methods from papers, and whether the scores here show it.
 
 The project's table (workloads/accuracy/orderings.csv) names two methods and the sparsities at which one is
-said to lose less. In place of the worse one may stand "dense", or a value of the metric to be reached. "Not
-reproduced" is an answer; a row may end with why that is to be expected of studies such as these.
+said to lose less: budgets, where a token uses a part of a model. In place of the worse one may stand "dense",
+or a value of the metric to be reached. "Not reproduced" is an answer; a row may end with why that is to be
+expected of studies such as these.
 """
 
 import csv
@@ -78,12 +79,14 @@ def shows(one: dict[str, str], study: Study) -> list[tuple[float, bool | None]]:
     if one["worse"] in curves:
         said = beaten(better, curves[one["worse"]])
     elif one["worse"] == "dense":
-        said = [(point.sparsity, sign(point.gain)) for point in better.points]
+        said = [(point, sign(point.gain)) for point in better.points]
     elif one["worse"][:1].isdigit():
-        said = [(point.sparsity, reaches(better, point, float(one["worse"]))) for point in better.points]
+        said = [(point, reaches(better, point, float(one["worse"]))) for point in better.points]
     else:
         return []
-    return [(at, what) for at, what in said if float(one["from"]) <= at <= float(one["to"])]
+    return [
+        (point.asked, what) for point, what in said if float(one["from"]) <= point.asked <= float(one["to"])
+    ]
 
 
 def reaches(curve: Curve, point: Any, bound: float) -> bool | None:

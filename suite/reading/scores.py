@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from scipy.special import stdtrit
 
-from suite.reading.about import family_of
+from suite.reading.about import family_of, pattern_of
 from suite.reading.crossover import LEAST_DENSITY
 from suite.reading.statistics import LEVEL
 from suite.reading.tolerated import Tolerated, tolerated
@@ -62,6 +62,17 @@ class Point:
     def sparsity(self) -> float:
         """As counted: the mean over seeds."""
         return round(fmean(one.sparsity for one in self.scores.values()), 9)
+
+    @property
+    def asked(self) -> float:
+        """As counted; of a budget that is spent at run time, the budget's own.
+
+        How many weights that leaves alone is another share for each method.
+        """
+        pattern = pattern_of(self.pattern)
+        if pattern is None or not pattern.at_run_time:
+            return self.sparsity
+        return pattern.sparsity_of(1000, 1000)  # of any size
 
     @cached_property
     def value(self) -> Mean:
@@ -286,8 +297,8 @@ def line_of(pattern: str) -> str:
     return pattern.partition("@")[0] if "@" in pattern else family_of(pattern)
 
 
-def beaten(curve: Curve, control: Curve) -> list[tuple[float, bool | None]]:
-    """(sparsity, whether it loses less than the control) where both were measured; None: one cannot say.
+def beaten(curve: Curve, control: Curve) -> list[tuple[Point, bool | None]]:
+    """(point, whether it loses less than the control) where both were measured; None: one cannot say.
 
     By the seeds that both have: the interval of the difference of their losses.
     """
@@ -297,7 +308,7 @@ def beaten(curve: Curve, control: Curve) -> list[tuple[float, bool | None]]:
         if other := there.get(point.pattern):
             shared = point.scores.keys() & other.scores.keys()
             gap = mean([lost(other.scores[seed]) - lost(point.scores[seed]) for seed in shared] or [0.0])
-            said.append((point.sparsity, sign(gap)))
+            said.append((point, sign(gap)))
     return said
 
 

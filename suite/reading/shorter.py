@@ -7,8 +7,9 @@ its budgets; what costs as much as all of the context is exact, and what costs l
 holds no more than that.
 
 Costs are shares of attention in full: FLOPs that are executed, or time, of the whole call with its choosing.
-Long and sparse is better where it holds more and errs less; where only one of the two, it is not clear. After
-Nawrot et al., "The Sparse Frontier: Sparse Attention Trade-offs in Transformer LLMs", 2025 (first version),
+Long and sparse is better where it holds more and errs less, at the upper end of its interval of time too.
+Where only one of the two, or not there, it is not clear. After Nawrot et al., "The Sparse Frontier: Sparse
+Attention Trade-offs in Transformer LLMs", 2025 (first version),
 who ask it of models; here it is asked of one layer. Smaller models are rivals in suite/reading/smaller.py.
 """
 
@@ -35,13 +36,14 @@ def over(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """share: of a row, choosing included; alone: of a rival, without it.
+    """share: of a row, choosing included; most: the upper end of its interval; alone: of a rival, without it.
 
     near: how far equal ones may be apart; unknown: why a row has none.
     """
 
     says: str
     share: Callable[[Any], float]
+    most: Callable[[Any], float]
     alone: Callable[[Any], float]
     near: float
     unknown: str
@@ -52,12 +54,14 @@ COSTS = {
         "FLOPs",
         lambda row: over(row.executed, row.whole),
         lambda row: over(row.executed, row.whole),
+        lambda row: over(row.executed, row.whole),
         0.01,
         "its kernel does not say what it executes",
     ),
     "time": Cost(
         "time",
         lambda row: over(row.median, row.best_dense_median),
+        lambda row: over(1.0, row.speed_up_low) if row.speed_up_low == row.speed_up_low else nan,
         lambda row: over(row.median - row.choosing, row.best_dense_median),
         0.0,
         "no dense kernel was timed beside it",
@@ -105,6 +109,8 @@ def beside(rows: Rows) -> list[dict[str, Any]]:
             unjudged = None, "what it keeps was not judged"
             rival, why = unjudged if pd.isna(row.recall) else against(lines[name], share, cost)
             says = better(row, rival) if rival and row.control != RIVAL else ""
+            if says == FASTER and (dearer := against(lines[name], cost.most(row), cost)[0]):
+                says = FASTER if better(row, dearer) == FASTER else UNCLEAR
             told |= {
                 name: share,
                 f"{name}_recall": rival.recall if rival else None,

@@ -56,6 +56,8 @@ class Switch(Experts):
     uneven: in the last call, 1 where tokens are spread evenly, and as many as there are experts at worst.
     """
 
+    uneven = 0.0  # before the first call
+
     def __init__(self, dim, experts):
         super().__init__(dim, experts, 1, None)
 
