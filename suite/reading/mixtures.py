@@ -19,6 +19,7 @@ from suite.reading.units import percent
 from suite.record import Score
 
 CONSTRAINTS = {"infer_flops": "FLOPs of an example", "params": "weights"}
+FINEST = 1e-9  # a slope that is rounding
 LEAST = 3  # models of a sweep, the dense one among them, and seeds
 
 
@@ -69,9 +70,9 @@ class Sweep:
         first, last = self.models[0], self.models[-1]
         if self.best not in (first, last) and all(clearly(self.best, one) for one in (first, last)):
             return f"least at {percent(self.best.idle)} % idle, clearly below both ends"
-        if self.slope.high is not None and self.slope.high < 0:
+        if self.slope.high is not None and self.slope.high < -FINEST:
             return "the more is idle the lower"
-        if self.slope.low is not None and self.slope.low > 0:
+        if self.slope.low is not None and self.slope.low > FINEST:
             return "the more is idle the higher"
         return "no clear trend"
 
