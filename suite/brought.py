@@ -85,7 +85,10 @@ def as_sparse(one: Any, dtype: torch.dtype, name: str) -> Sparse:
         raise Unusable(f"{name} is of dtype {one.dtype}; its numbers must be real.")
     rows = scipy.sparse.csr_array(one, copy=True)
     rows.sum_duplicates()
-    values = torch.from_numpy(np.array(rows.data, np.float32)).to(dtype)
+    wide = torch.from_numpy(np.array(rows.data, np.float32))
+    values = wide.to(dtype)
+    if not dtype.is_floating_point and not torch.equal(values.float(), wide):
+        raise Unusable(f"{name} holds numbers that {str(dtype).removeprefix('torch.')} does not have.")
     m, k = (int(side) for side in rows.shape)  # pyright: ignore
     return from_positions(rows.indptr, rows.indices, values, (m, k), Given())
 

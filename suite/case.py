@@ -16,15 +16,17 @@ from suite.registry import Unusable
 
 TFLOAT32 = "tfloat32"  # float32 in memory, with the 10 bits of mantissa that a TF32 product keeps
 FLOAT8 = "float8_e4m3fn"  # 3 bits of mantissa, up to 448 times one scale a tensor
+INT8 = "int8"  # whole numbers up to 127 times one scale a tensor
 DTYPES = {
     "float32": torch.float32,
     TFLOAT32: torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     FLOAT8: torch.float8_e4m3fn,
+    INT8: torch.int8,
 }
 # What a stored 1 stands for, in every tensor of such numbers: standard normal ones then fill their range.
-SCALES = {torch.float8_e4m3fn: 2.0**-6}
+SCALES = {torch.float8_e4m3fn: 2.0**-6, torch.int8: 2.0**-5}
 
 REGIMES = ((16, "decode"), (256, "small batch"), (float("inf"), "prefill"))
 TOKENLESS = "any size"  # the regime of work that has no tokens
@@ -38,6 +40,24 @@ def regime_of(n: int) -> str:
 def answer_of(dtype: torch.dtype) -> torch.dtype:
     """What a product of such numbers is given in: of those with a scale, bfloat16."""
     return torch.bfloat16 if dtype in SCALES else dtype
+
+
+def largest_of(dtype: torch.dtype) -> float:
+    """The largest number of a dtype, whose negative it has too."""
+    return (torch.finfo if dtype.is_floating_point else torch.iinfo)(dtype).max
+
+
+def stored(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers as a dtype with a scale has them; those beyond its range at its end.
+
+    A whole number is 0 where the number is: what would round to it is away from zero, or one nonzero in
+    eighty would be a zero that is stored.
+    """
+    most = largest_of(dtype)
+    made = (numbers / SCALES[dtype]).clamp(-most, most)
+    if not dtype.is_floating_point:
+        return made.round().where(made.abs() > 0.5, made.sign()).to(dtype)
+    return (made.to(dtype).float() + 0.0).to(dtype)  # what rounds to zero has no sign
 
 
 @dataclass(frozen=True)
@@ -76,10 +96,8 @@ class Case:
 
     def cast(self, numbers: Tensor) -> Tensor:
         """Numbers as the case's dtype has them; where it has a scale, those beyond its range at its end."""
-        if scale := SCALES.get(self.torch_dtype):
-            most = torch.finfo(self.torch_dtype).max
-            made = (numbers / scale).clamp(-most, most).to(self.torch_dtype)
-            return made.where(made != 0, made.new_zeros(()))  # what rounds to zero has no sign
+        if self.torch_dtype in SCALES:
+            return stored(numbers, self.torch_dtype)
         made = numbers.to(self.torch_dtype)
         if self.dtype != TFLOAT32:
             return made

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from suite import sources
-from suite.case import SCALES, Case
+from suite.case import SCALES, Case, largest_of
 from suite.registry import Unusable, pick
 from suite.sparse import Sparse, from_positions
 
@@ -166,7 +166,7 @@ def given(case: Case) -> Sparse:
     if (
         scale
         and a.nonzeros
-        and (largest := float(a.values.abs().max())) > (most := scale * torch.finfo(case.torch_dtype).max)
+        and (largest := float(a.values.abs().max())) > (most := scale * largest_of(case.torch_dtype))
     ):
         raise Unusable(
             f"{case}: {case.data} holds values up to {largest:.3g}; {case.dtype} reaches {most:.3g} at its "

@@ -23,16 +23,22 @@ def of_sums(
     """Of sums of `counts` products each, whose magnitudes add up to `terms`, rounded to `dtype` once."""
     roots = torch.as_tensor(counts).double().clamp(min=1).sqrt()
     each = CUT_OFF * roots + LINED_UP / roots if eight_bits else SUMS_IN * roots
-    sums = SPREAD * each * terms
-    return ROUNDING[dtype] * expected.abs() + sums + torch.finfo(dtype).tiny
+    return once(expected, dtype) + SPREAD * each * terms
+
+
+def once(expected: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of an answer whose sums are exact, rounded to `dtype` once."""
+    return ROUNDING[dtype] * expected.abs() + torch.finfo(dtype).tiny
 
 
 def of_product(expected: Tensor, where: Tensor, values: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     """Of a sparse matrix times `b`, where nonzero `at` falls into the answer's row `where[at]`.
 
     sum|a||b| is bounded from above row by row and column by column, by Cauchy-Schwarz or by the largest |b|,
-    whichever is less, for that costs no product.
+    whichever is less, for that costs no product. Whole numbers are added up exactly.
     """
+    if not values.is_floating_point():
+        return once(expected, dtype)
     magnitudes = values.double().abs()
 
     def summed(each: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scripts import LOST, NO_PERMISSION, NOT_SUPPORTED, Nvml, Stream, properties
 
-from suite.case import FLOAT8
+from suite.case import FLOAT8, INT8
 from suite.cuda import nvml, timers, windows
 from suite.cuda.device import Cuda, architectures
 from suite.measure import Contender
@@ -293,17 +293,16 @@ def test_a_window_turns_over_two_copies_where_more_cannot_be_had():
     assert cuda().rotation(contender(Stream(), 1e-3, touched=1 << 19)) == 11
 
 
+AMPERE = [f"{dtype}{end}" for dtype in ("bfloat16", "float16", INT8) for end in ("", " 2:4")]
+
+
 @pytest.mark.parametrize(
     ("isa", "eight_bits", "names"),
     [
         (architectures(7, 5), True, []),
-        (architectures(8, 0), True, ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4"]),
-        (architectures(8, 9), False, ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4", FLOAT8]),
-        (
-            architectures(9, 0),
-            True,
-            ["bfloat16", "bfloat16 2:4", "float16", "float16 2:4", FLOAT8, f"{FLOAT8} 2:4"],
-        ),
+        (architectures(8, 0), True, AMPERE),
+        (architectures(8, 9), False, [*AMPERE, FLOAT8]),
+        (architectures(9, 0), True, [*AMPERE, FLOAT8, f"{FLOAT8} 2:4"]),
     ],
     ids=["7.5", "8.0", "8.9 without 2:4 of 8 bits", "9.0"],
 )

@@ -7,9 +7,9 @@ import torch
 
 from suite import plan as planning
 from suite.brought import brought
-from suite.case import FLOAT8, case
+from suite.case import FLOAT8, INT8, case
 from suite.check import Wrong, check, question
-from suite.conformance import examine, trials
+from suite.conformance import cases_for, examine, trials
 from suite.cpu.device import Cpu
 from suite.intact import Intact
 from suite.kernel import KERNELS
@@ -24,6 +24,7 @@ discover_parts()
 discover(folders=("kernels", "workloads"))
 
 ONE = case("spmm", NofM(2, 4), FLOAT8, m=48, k=64, n=5)
+WHOLE = case("spmm", NofM(2, 4), INT8, m=48, k=64, n=5)
 SCALE = 2.0**-6
 
 
@@ -114,6 +115,15 @@ def test_a_processor_measures_them_where_asked():
     assert [one for one in planning.plan(["nm"], "default", device_kind="cuda") if one.case.dtype == FLOAT8]
 
 
+def test_dense_without_zeros_is_no_reason_to_measure_either(monkeypatch):
+    dense = {name: one for name, one in planning.entries().items() if one.execution == "dense"}
+    assert any(one.filled for one in dense.values())
+    monkeypatch.setattr(planning, "entries", lambda: dense)
+    with pytest.raises(Unusable, match="none of the kernels chosen"):
+        planning.plan(["nm"], "default", device_kind="cuda")
+    assert planning.plan(["nm"], "default", device_kind="cuda", kernels="spmm_filled_*")
+
+
 def as_tensor_cores_sum(a, b):
     """32 products at a time, lined up with the largest, the running sum among them; of each 14 bits stay."""
 
@@ -154,3 +164,121 @@ def test_a_kernel_that_keeps_sums_in_sixteen_bits_is_wrong():
 def test_the_baseline_is_right_on_a_trial():
     one = KERNELS["spmm_dense_scaled_mm"]
     assert examine(one, trials("spmm", FLOAT8)[1], Cpu()).outcome == "ok"
+
+
+# Whole numbers
+
+
+def test_whole_numbers_are_the_nearest_ones_and_zero_only_where_the_number_is():
+    numbers = torch.randn(10**6, generator=torch.Generator().manual_seed(0))
+    made = WHOLE.cast(numbers)
+    assert made.dtype == torch.int8 and made.abs().max() == 127 and made.all()
+    away = (made.float() - numbers * 32).abs()
+    plain = (numbers.abs() * 32 > 0.5) & (numbers.abs() * 32 < 127)
+    assert away[plain].max() <= 0.5
+    few = torch.tensor([-1e-9, 1e-9, 0.0, -0.0, -9.0, 9.0, 1.0])
+    assert WHOLE.cast(few).tolist() == [-1, 1, 0, 0, -127, 127, 32]
+
+
+def test_the_pattern_stays_what_it_was():
+    a, b = make_operands(WHOLE.with_sizes(m=256, k=512))
+    assert a.values.all() and b.all()
+    assert ((a.dense.unflatten(1, (-1, 4)) != 0).sum(-1) == 2).all()
+
+
+def test_sums_are_exact_and_the_answer_is_rounded_once():
+    of = question(WHOLE, make_operands(WHOLE))
+    a, b = of.operands
+    exact = (a.dense.long() @ b.long()).double() / 32**2
+    assert torch.equal(of.expected, exact)
+    once = exact.to(torch.bfloat16)
+    assert check(once, of) < 1
+    with pytest.raises(Wrong, match=r"should be torch\.bfloat16"):
+        check(exact.float(), of)
+    with pytest.raises(Wrong):
+        check((exact * 32).to(torch.bfloat16), of)  # one scale forgotten
+    with pytest.raises(Wrong):
+        check((exact + exact.abs().max() / 2**6).to(torch.bfloat16), of)
+    other = of.twin.operands[1]
+    assert torch.equal(other, -b.flip(1)) and not torch.equal(of.twin.expected, of.expected)
+    assert torch.equal(of.twin.expected, (a.dense.long() @ other.long()).double() / 32**2)
+
+
+@pytest.mark.parametrize("by", [2, -2])
+def test_an_answer_two_of_its_steps_away_is_wrong(by):
+    """The tolerance knows no error of sums."""
+    of = question(large := WHOLE.with_sizes(k=4096), make_operands(large))
+    right = of.expected.to(torch.bfloat16)
+    assert check(right, of) < 1
+    with pytest.raises(Wrong):
+        check((right.view(torch.int16) + by).view(torch.bfloat16), of)
+
+
+def test_bytes_of_whole_numbers_are_counted_as_they_are():
+    of = make_operands(WHOLE)
+    op = OPS["spmm"]
+    assert op.least_values(WHOLE, of) == of[0].nonzeros
+    assert op.live_bytes(WHOLE, of) == 64 * 5 + 2 * 48 * 5
+
+
+def test_a_change_of_a_whole_number_is_seen():
+    _, b = make_operands(WHOLE)
+    intact = Intact({"b": b})
+    assert not intact.changed()
+    b[0, 0] = -b[0, 0]
+    assert intact.changed() == ["b"]
+
+
+@pytest.mark.parametrize("name", sorted(set(OPS) - {"spmm", "stream_disk", "stream_memory"}))
+def test_ops_without_scales_take_no_whole_numbers(name):
+    """They say so, or first that these sizes are none of theirs. Streams are spmm's own product."""
+    op = OPS[name]
+    at = case(name, Unstructured(0.5), INT8, **dict.fromkeys(op.sizes, 16))
+    assert not op.scaled
+    assert faults(at) == (op.rules(at) or [f"{name} has no scales, which int8 needs"])
+
+
+def test_sums_that_might_not_fit_are_no_case():
+    assert not faults(WHOLE.with_sizes(k=133144)) and 133144 * 127**2 < 2**31 < 133145 * 127**2
+    assert faults(WHOLE.with_sizes(k=133145 // 4 * 4 + 4)) == [
+        "int32 holds sums of 133144 products of int8 for sure; this has k=133148"
+    ]
+
+
+def test_a_file_beyond_the_range_of_whole_numbers_is_said(tmp_path):
+    for largest, taken in ((3.5, True), (4.5, False)):
+        file = tmp_path / f"{largest}.mtx"
+        file.write_text(f"%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 1.0\n2 2 {largest}\n")
+        at = case("spmm", Given(), INT8, data=add(str(file)), m=2, k=2, n=1)
+        if taken:
+            assert make_operands(at)[0].values.tolist() == [32, 112]
+        else:
+            with pytest.raises(Unusable, match=r"holds values up to 4\.5; int8 reaches 3\.97 at its scale"):
+                make_operands(at)
+
+
+def test_whole_numbers_that_somebody_brings_are_stored_ones():
+    a, b = torch.eye(4).to_sparse_csr(), torch.full((4, 2), 64, dtype=torch.int8)
+    at, of = brought("spmm", (a, b))
+    assert (at.dtype, of[0].dtype) == (INT8, torch.int8)
+    assert question(at, of).expected.tolist() == [[64 / 32**2] * 2] * 4
+    with pytest.raises(Unusable, match="a holds numbers that int8 does not have"):
+        brought("spmm", (torch.eye(4) / 2, b))
+    with pytest.raises(Unusable, match="b holds -128, which has no negative"):
+        brought("spmm", (a, torch.full((4, 2), -128, dtype=torch.int8)))
+    with pytest.raises(Unusable, match="a holds -128, which has no negative"):
+        brought("spmm", (-128 * torch.eye(4), b))
+
+
+def test_a_processor_measures_whole_numbers_where_asked():
+    assert not [one for one in planning.plan(["nm"], "default") if one.case.dtype == INT8]
+    asked = planning.plan(["nm"], "default", axes={"dtype": [INT8]})
+    assert asked and all(one.kernels == ("spmm_dense_int_mm",) for one in asked)
+    gpu = [one for one in planning.plan(["nm"], "default", device_kind="cuda") if one.case.dtype == INT8]
+    assert gpu and all("spmm_nm_cusparselt_direct" in one.kernels for one in gpu)
+
+
+def test_the_baseline_of_whole_numbers_is_right_on_every_trial():
+    one = KERNELS["spmm_dense_int_mm"]
+    made = [examine(one, trial, Cpu()) for trial in cases_for(one)]
+    assert {verdict.outcome for verdict in made} == {"ok"}, [one for one in made if one.outcome != "ok"][:3]

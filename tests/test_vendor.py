@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.sparse import _semi_structured_conversions, _triton_ops
 from vendors import OLD, WORKSPACE, Gpu, Library, SparseLt
 
-from suite.case import DTYPES, FLOAT8, case
+from suite.case import DTYPES, FLOAT8, INT8, case
 from suite.check import Wrong, check, question
 from suite.conformance import cases_for, examine
 from suite.cuda import cusparse, cusparselt, libraries, terms
@@ -43,6 +43,7 @@ DENSE = (
     "spmm_dense_cublas_mv",
     "spmm_dense_cublas_tf32",
     "spmm_dense_cublas_compiled",
+    "spmm_dense_cublas_int_mm",
     "spmm_dense_cublas_scaled",
     "spmm_dense_cublas_scaled_tokens",
 )
@@ -132,6 +133,20 @@ def scaled_mm(monkeypatch):
 
 
 @pytest.fixture
+def int_mm(monkeypatch):
+    """What a GPU takes of products of whole numbers, in front of the host's."""
+    multiply = torch._int_mm
+
+    def rules(left, right, *, out):
+        assert len(left) > 16 and left.shape[1] % 8 == right.shape[1] % 8 == 0
+        assert left.stride() == (left.shape[1], 1) and right.stride() == (1, right.shape[0])
+        assert out.is_contiguous() and out.dtype == torch.int32
+        return multiply(left, right, out=out)
+
+    monkeypatch.setattr(torch, "_int_mm", rules)
+
+
+@pytest.fixture
 def triton(monkeypatch):
     """torch's Triton kernel on the host, and a clock by script: what was tried, and what is quickest."""
     tried, clock = [], {"time": lambda meta: 1.0}
@@ -167,7 +182,7 @@ def eager(monkeypatch):
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_kernel_tells_its_library_what_it_means(
-    name, library, semi_structured, sparse_lt, scaled_mm, triton, eager, clean_flags, fresh
+    name, library, semi_structured, sparse_lt, scaled_mm, int_mm, triton, eager, clean_flags, fresh
 ):
     one = replace(KERNELS[name], extents=("default",))  # for the others there is one trial a dtype
     assert one.on == "cuda"
@@ -258,6 +273,16 @@ def test_eight_bits_are_multiplied_with_the_scale_of_their_dtype(name, scaled_mm
     expected = a.dense.double() @ b.double() / 64**2
     assert torch.allclose(made.run(b).double(), expected, rtol=2**-8, atol=1e-6)
     assert scaled_mm == [(1 / 64, 1 / 64)]
+
+
+def test_whole_numbers_are_multiplied_with_the_scale_of_their_dtype(int_mm):
+    one = KERNELS["spmm_dense_cublas_int_mm"]
+    a, b = one.arrange(operands(NofM(2, 4), INT8, m=5, k=40, n=1), (1,))
+    made = one.prepare(a, b)
+    expected = (a.dense.double() @ b.double() / 32**2).to(torch.bfloat16)
+    assert torch.equal(made.run(b), expected)
+    assert made.note == {"sums": "int32", "weight": "zeros in place", "padded": "32x48x16"}
+    assert made.executed == 2 * 32 * 48 * 16
 
 
 # cuSPARSE
@@ -498,6 +523,14 @@ def test_eight_bits_come_out_of_cusparselt_with_both_scales(sparse_lt):
     assert [one[1][2]._obj.value for one in sparse_lt.asked if one[0] == "cusparseLtMatmul"] == [2.0**-12]
 
 
+def test_whole_numbers_come_out_of_cusparselt_added_up_exactly(sparse_lt):
+    one, (a, b) = direct(INT8)
+    made = one.prepare(a, b)
+    expected = (a.dense.double() @ b.double() / 32**2).to(torch.bfloat16)
+    assert torch.equal(made.run(b), expected) and made.note["padded"] == "32x64x16"
+    assert [one[1][2]._obj.value for one in sparse_lt.asked if one[0] == "cusparseLtMatmul"] == [2.0**-10]
+
+
 @pytest.mark.parametrize(
     "function", ["Init", "StructuredDescriptorInit", "MatmulDescriptorInit", "SpMMACompress2", "MatmulSearch"]
 )
@@ -550,6 +583,13 @@ def test_eight_bits_need_a_chip_that_multiplies_them(name, sparse_lt):
         one for one in KERNELS[name].refusals(at, ampere) if "sm_89" in one and "Made Up G86 lacks" in one
     ]
     assert not KERNELS[name].refusals(at, Gpu(architectures(8, 9)))
+
+
+@pytest.mark.parametrize("name", ["spmm_dense_cublas_int_mm", DIRECT])
+def test_whole_numbers_need_a_chip_that_multiplies_them(name, sparse_lt):
+    at = case("spmm", NofM(2, 4), INT8, m=64, k=64, n=8)
+    assert [one for one in KERNELS[name].refusals(at, OLD) if "sm_80" in one and "Made Up G75 lacks" in one]
+    assert not KERNELS[name].refusals(at, Gpu(architectures(8, 0)))
 
 
 def test_a_chip_without_a_cutlass_kernel_is_a_refusal_in_torchs_words(monkeypatch):

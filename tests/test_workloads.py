@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from suite.case import FLOAT8, from_id
+from suite.case import FLOAT8, INT8, from_id
 from suite.inputs import INPUTS
 from suite.op import MODELS, OPS, discover_parts, faults, make_operands
 from suite.pattern import Pattern
@@ -17,7 +17,7 @@ discover(folders=("workloads",))
 
 OURS = {name: one for name, one in WORKLOADS.items() if one.cases.__module__.startswith("suite.workloads.")}
 SPMM = ("unstructured", "nm", "block")
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, FLOAT8: 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, FLOAT8: 2, INT8: 2}
 
 every_workload = pytest.mark.parametrize("one", OURS.values(), ids=str)
 every_extent = pytest.mark.parametrize("extent", EXTENTS)
@@ -57,7 +57,7 @@ def test_the_extents_grow(one: Workload) -> None:
 
 def test_default_and_smoke_fit_their_budgets() -> None:
     cases = [case for name in SPMM for case in WORKLOADS[name].cases("default")]
-    assert 36 <= sum(case.dtype != FLOAT8 for case in cases) <= 52  # 8 bits are a GPU's
+    assert 36 <= sum(case.dtype not in (FLOAT8, INT8) for case in cases) <= 52  # 8 bits are a GPU's
     assert 6 <= sum(len(list(WORKLOADS[name].cases("smoke"))) for name in SPMM) <= 8
 
 

@@ -39,6 +39,7 @@ ALGORITHMS = {  # of cusparse.h, by the format they are for
 NUMBERS = {  # of library_types.h
     0: torch.float32,
     2: torch.float16,
+    3: torch.int8,
     14: torch.bfloat16,
     28: torch.float8_e4m3fn,
 }
@@ -147,10 +148,11 @@ class Library:
         return found[:, :columns] if order == 2 else found[:, :rows].t()
 
 
-TAKEN = {  # numbers of a product -> those of its answer; whole multiples of the 2:4 side, and of the others
-    torch.float16: (torch.float16, 16, 8),
-    torch.bfloat16: (torch.bfloat16, 16, 8),
-    torch.float8_e4m3fn: (torch.bfloat16, 32, 16),
+TAKEN = {  # numbers of a product -> those of its answer; multiples of the 2:4 side, of the others; computing
+    torch.float16: (torch.float16, 16, 8, 2),
+    torch.bfloat16: (torch.bfloat16, 16, 8, 2),
+    torch.float8_e4m3fn: (torch.bfloat16, 32, 16, 2),
+    torch.int8: (torch.bfloat16, 32, 16, 0),
 }
 BEST = {0: 7, 3: 2, 4: 1}  # attributes of an algorithm, as a search finds them
 
@@ -204,12 +206,12 @@ class SparseLt:
         self.made[out] = rows, columns, NUMBERS[kind], order
 
     def MatmulDescriptorInit(self, state, out, how_left, how_right, left, right, c, d, computed):
-        assert (how_left, how_right, computed) == (0, 1, 2) and c == d
+        assert (how_left, how_right) == (0, 1) and c == d
         (m, k, dtype), (n, depth, same, rows), (down, across, answer, columns) = map(
             self.made.get, (left, right, d)
         )
         assert (down, across, depth, same, rows, columns) == (m, n, k, dtype, 2, 1)
-        assert answer == TAKEN[dtype][0] and n % TAKEN[dtype][2] == 0
+        assert (answer, computed) == TAKEN[dtype][::3] and n % TAKEN[dtype][2] == 0
         self.made[out] = m, n, k, dtype, answer
 
     def MatmulAlgSelectionInit(self, state, out, matmul, algorithm):

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from suite.case import FLOAT8, case
+from suite.case import FLOAT8, INT8, case
 from suite.patterns.fan_in import FanIn
 from suite.patterns.grouped_n_of_m import GroupedNofM
 from suite.patterns.n_of_m import NofM
@@ -15,6 +15,7 @@ BANDS = (VNofM(64, 2, 8), VNofM(64, 2, 16), VNofM(128, 2, 32), VNofM(16, 2, 8))
 PLACED = ((2, 4, 16), (1, 4, 16), (1, 8, 8), (2, 8, 4), (3, 4, 16), (4, 8, 1))
 SORTED = tuple(GroupedNofM(*one) for one in PLACED)
 FAN_IN = FanIn(0.9)
+EIGHT_BITS = (FLOAT8, INT8)
 
 
 @workload(version=2, ids=("sr-ste", "pgf-nm", "maskllm", "cast", "bdwp-sat", "sten", "srigl"))
@@ -38,8 +39,8 @@ def default():
         yield case("spmm", pattern, m=m, k=k, n=n)
     m, k = ANCHOR
     yield case("spmm", NofM(2, 4), "bfloat16", m=m, k=k, n=64)
-    for (rows, columns), n in ((ANCHOR, 64), (PREFILL, 512)):
-        yield case("spmm", NofM(2, 4), FLOAT8, m=rows, k=columns, n=n)
+    for dtype, ((rows, columns), n) in product(EIGHT_BITS, ((ANCHOR, 64), (PREFILL, 512))):
+        yield case("spmm", NofM(2, 4), dtype, m=rows, k=columns, n=n)
     for pattern in (*BANDS[:2], SORTED[0]):
         yield case("spmm", pattern, m=m, k=k, n=64)
     yield case("spmm", FAN_IN, m=m, k=k, n=1)
@@ -50,12 +51,12 @@ def full():
     m, k = ANCHOR
     for pattern, dtype, n in product((*GROUPS, *BANDS, *SORTED), DTYPES, TOKENS):
         yield case("spmm", pattern, dtype, m=m, k=k, n=n)
-    for pattern, n in product(GROUPS, TOKENS):
-        yield case("spmm", pattern, FLOAT8, m=m, k=k, n=n)
+    for pattern, dtype, n in product(GROUPS, EIGHT_BITS, TOKENS):
+        yield case("spmm", pattern, dtype, m=m, k=k, n=n)
     for n in TOKENS:
         yield case("spmm", FAN_IN, m=m, k=k, n=n)
     layers = [shape for shape in dict.fromkeys(LLM.values()) if shape != ANCHOR]
     for (m, k), pattern, dtype, n in product(layers, (*GROUPS, *BANDS), DTYPES, FEW_TOKENS):
         yield case("spmm", pattern, dtype, m=m, k=k, n=n)
-    for (m, k), n in product(layers, FEW_TOKENS):
-        yield case("spmm", NofM(2, 4), FLOAT8, m=m, k=k, n=n)
+    for (m, k), dtype, n in product(layers, EIGHT_BITS, FEW_TOKENS):
+        yield case("spmm", NofM(2, 4), dtype, m=m, k=k, n=n)

@@ -9,7 +9,7 @@ columns, which are padded to eight or sixteen.
 
 import torch
 
-from suite.case import FLOAT8, SCALES, answer_of
+from suite.case import FLOAT8, INT8, SCALES, answer_of
 from suite.cuda import cusparselt
 from suite.cuda.terms import too_old
 from suite.formats.dense import too_large
@@ -18,7 +18,7 @@ from suite.formats.two_of_four import PATTERNS, laid_out, unfit
 from suite.kernel import Prepared, kernel
 from suite.kernels.spmm.spmm_nm_cusparselt import whole_sizes
 
-DTYPES = ("bfloat16", "float16", FLOAT8)
+DTYPES = ("bfloat16", "float16", FLOAT8, INT8)
 
 
 def refuse(case, device):

@@ -2,7 +2,8 @@
 
 By ctypes, on the library that torch has brought along: CuPy has none, and torch allocates answer, workspace
 and descriptors in every call. Signatures and numbers are those of cusparseLt.h from 0.6 on; sums are in
-float32. Every matrix runs along k, which 8-bit products insist on: the 2:4 one row by row, b token by token.
+float32, of whole numbers in int32. Every matrix runs along k, which 8-bit products insist on: the 2:4 one row
+by row, b token by token.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,10 @@ ERROR = "cusparseLtGetErrorString"
 
 COLUMNS, ROWS = 1, 2  # memory order
 AS_IT_IS, TRANSPOSED = 0, 1
-HALF, FLOAT32_SUMS, DEFAULT = 0, 2, 0  # sparsity, computing, algorithm
+HALF, DEFAULT = 0, 0  # sparsity, algorithm
+INT32_SUMS, FLOAT32_SUMS = 0, 2  # computing
 ALIGNED = 16  # bytes; torch's own memory is far better aligned
-TYPES = {torch.float16: 2, torch.bfloat16: 14, torch.float8_e4m3fn: 28}
+TYPES = {torch.float16: 2, torch.int8: 3, torch.bfloat16: 14, torch.float8_e4m3fn: 28}
 CANNOT = (4, 8, 10, 11)  # of its terms: architecture, type of matrix, not supported, too few resources
 CONFIG, SPLIT_K, SPLIT_K_MODE = 0, 3, 4  # attributes of an algorithm
 OPAQUE = 2**14  # bytes for each of its structures: early versions have some of eleven thousand
@@ -109,7 +111,8 @@ class Plan:
         self.right = described("cusparseLtDenseDescriptorInit", state, n, k, k, *numbers, ROWS)
         self.answer = described("cusparseLtDenseDescriptorInit", state, m, n, m, *wide, COLUMNS)
         matrices = (self.left, self.right, self.answer, self.answer)
-        terms = (AS_IT_IS, TRANSPOSED, *matrices, FLOAT32_SUMS)
+        sums = FLOAT32_SUMS if dtype.is_floating_point else INT32_SUMS
+        terms = (AS_IT_IS, TRANSPOSED, *matrices, sums)
         self.matmul = described("cusparseLtMatmulDescriptorInit", state, *terms)
         self.selection = described("cusparseLtMatmulAlgSelectionInit", state, self.matmul, DEFAULT)
         self.plan = described("cusparseLtMatmulPlanInit", state, self.matmul, self.selection)

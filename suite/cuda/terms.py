@@ -4,10 +4,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from suite.case import FLOAT8, Case
+from suite.case import FLOAT8, INT8, Case
 from suite.device import Device
 
-FIRST = {"bfloat16": "sm_80", FLOAT8: "sm_89"}  # architectures that multiply such numbers
+FIRST = {"bfloat16": "sm_80", INT8: "sm_80", FLOAT8: "sm_89"}  # architectures that multiply such numbers
 
 
 def too_old(case: Case, device: Device) -> list[str]:

@@ -5,19 +5,19 @@ units and rounded to TF32. Operands are random: a product of zeros draws less po
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from suite.case import DTYPES, FLOAT8
+from suite.case import DTYPES, FLOAT8, INT8, stored
 from suite.ceilings import Window
 from suite.cuda import nvrtc
 
 PROBES = Path(__file__).with_name("probes.cu")
 SIZES = ((40, 8192), (12, 4096), (0, 2048))  # GiB of the device from which on a product is so large
-FP8 = DTYPES[FLOAT8]
 SPARSE = " 2:4"
 BLOCKS, THREADS = 8, 256  # per multiprocessor, per block
 L2_ROUNDS = 64
@@ -47,8 +47,11 @@ def products(size: int, spec: str, isa: frozenset[str]) -> Iterator[tuple[str, C
         yield "tfloat32", lambda: rounded(left, right)
         for dtype in (torch.bfloat16, torch.float16):
             yield from halves(left.to(dtype), right.to(dtype))
+        yield from eighths(INT8, torch.ops.aten._int_mm, left, right)
     if "sm_89" in isa:
-        yield from eighths(left, right)
+        one = torch.ones((), device=left.device)
+        how = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16, "use_fast_accum": True}
+        yield from eighths(FLOAT8, partial(torch.ops.aten._scaled_mm, **how), left, right)
 
 
 def halves(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -61,20 +64,20 @@ def halves(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]
         yield name + SPARSE, lambda: torch.ops.aten._cslt_sparse_mm(held, right, alg_id=algorithm)
 
 
-def eighths(left: Tensor, right: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Of 8 bits, into 16: dense, and 2:4 where the library has that on this chip."""
-    a, b, wide = left.to(FP8), right.to(FP8).t(), torch.bfloat16
-    one = torch.ones((), device=a.device)
-    how = {"scale_a": one, "scale_b": one, "out_dtype": wide, "use_fast_accum": True}
-    yield FLOAT8, lambda: torch.ops.aten._scaled_mm(a, b, **how)
+def eighths(
+    name: str, dense: Callable[..., Any], left: Tensor, right: Tensor
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Of 8 bits: dense, and 2:4 into bfloat16 where the library has that on this chip."""
+    a, b, wide = stored(left, DTYPES[name]), stored(right, DTYPES[name]).t(), torch.bfloat16
+    yield name, lambda: dense(a, b)
     if torch.backends.cusparselt.is_available():
         try:
-            held = torch.ops.aten._cslt_compress(two_of_four(left).to(FP8))
+            held = torch.ops.aten._cslt_compress(stored(two_of_four(left), DTYPES[name]))
             algorithm = torch.ops.aten._cslt_sparse_mm_search(held, b, out_dtype=wide)
         except RuntimeError:  # it is younger than that of 16 bits, and not on every chip
             return
         yield (
-            FLOAT8 + SPARSE,
+            name + SPARSE,
             lambda: torch.ops.aten._cslt_sparse_mm(held, b, out_dtype=wide, alg_id=algorithm),
         )
 

@@ -1,6 +1,7 @@
 """spmm: C = A B with A sparse (m x k) and B dense (k x n, live).
 
-Of 8-bit numbers each tensor has a scale, which is the dtype's: C = scale^2 A B, in bfloat16.
+Of 8-bit numbers each tensor has a scale, which is the dtype's: C = scale^2 A B, in bfloat16. Whole numbers
+are added up in int32, which is exact.
 """
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 
 from suite import rounding
-from suite.case import SCALES, Case
+from suite.case import SCALES, Case, largest_of
 from suite.op import Op, Operands, generator, register
 from suite.sparse import Sparse, from_positions
 
 DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels beats compressed rows
 PANEL = 2**25  # elements of a row panel of the reference: 256 MiB
+MOST = torch.iinfo(torch.int32).max // int(largest_of(torch.int8)) ** 2  # products that int32 holds
 
 
 def around(case: Case, a: Sparse) -> Operands:
@@ -46,15 +48,32 @@ def allowed(case: Case, operands: Operands, expected: Tensor) -> Tensor:
     return rounding.of_product(expected, rows_of(a), a.values, scaled(b), case.answer_dtype)
 
 
+def rules(case: Case) -> list[str]:
+    """Whole numbers whose sums might not fit."""
+    if case.torch_dtype.is_floating_point or case["k"] <= MOST:
+        return []
+    return [f"int32 holds sums of {MOST} products of {case.dtype} for sure; this has k={case['k']}"]
+
+
+def objections(operands: Operands) -> list[str]:
+    """A whole number without a negative, which the check with other live operands needs."""
+    a, b = operands
+    if b.dtype.is_floating_point:
+        return []
+    least = torch.iinfo(b.dtype).min
+    named = (("a", a.values), ("b", b))
+    return [f"{name} holds {least}, which has no negative" for name, one in named if (one == least).any()]
+
+
 def rows_of(a: Sparse) -> Tensor:
     """The row of each nonzero."""
     return torch.repeat_interleave(torch.arange(a.shape[0]), a.row_lengths)
 
 
 def twin(operands: Operands, expected: Tensor, allowed: Tensor) -> tuple[Operands, Tensor, Tensor]:
-    """B with its columns reversed, times -1/2, and no column of the answer stays: exact in every dtype
+    """B with its columns reversed, times -1/2: exact in every dtype, and no column of the answer stays.
 
-    but that of 8 bits, whose smallest numbers have no half: there times -1.
+    Times -1 in 8 bits, whose smallest numbers have no half.
     """
     *fixed, b = operands
     by = -1.0 if b.dtype in SCALES else -0.5
@@ -89,6 +108,8 @@ SPMM = register(
         twin=twin,
         filled=filled,
         scaled=True,
+        rules=rules,
+        objections=objections,
         sized=lambda a, b: (*a.shape, b.shape[1]),
         nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],

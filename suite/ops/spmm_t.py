@@ -47,6 +47,7 @@ SPMM_T = register(
         around=around,
         reference=reference,
         allowed=allowed,
+        scaled=False,
         live_bytes=lambda case, operands: (
             (touched_rows(operands[0]) + case["k"]) * case["n"] * case.torch_dtype.itemsize
         ),
