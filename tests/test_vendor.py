@@ -43,11 +43,14 @@ DENSE = (
     "spmm_dense_cublas_mv",
     "spmm_dense_cublas_tf32",
     "spmm_dense_cublas_compiled",
+    "spmm_dense_cublas_tf32_compiled",
     "spmm_dense_cublas_int_mm",
     "spmm_dense_cublas_scaled",
     "spmm_dense_cublas_scaled_tokens",
+    "spmm_dense_cublas_scaled_compiled",
 )
-SCALED = DENSE[-2:]
+SCALED = DENSE[-3:]
+COMPILED = [name for name in DENSE if name.endswith("_compiled")]
 CSR = ("spmm_csr_cusparse_1", "spmm_csr_cusparse_2", "spmm_csr_cusparse_3")
 CUSPARSE = (*CSR, "spmm_bsr_cusparse", "spmm_bell_cusparse")
 DIRECT = "spmm_nm_cusparselt_direct"
@@ -120,7 +123,8 @@ def scaled_mm(monkeypatch):
     """What a GPU takes of 8-bit products, in front of the host's; scales that were given are kept."""
     multiply, seen = torch._scaled_mm, []
 
-    def rules(left, right, scale_left, scale_right, *, out_dtype, out, use_fast_accum=False):
+    def rules(left, right, scale_left, scale_right, *, out_dtype, out=None, use_fast_accum=False):
+        out = left.new_empty(left.shape[0], right.shape[1], dtype=out_dtype) if out is None else out
         assert left.stride() == (left.shape[1], 1) and right.stride() == (1, right.shape[0])
         assert left.shape[1] % 16 == right.shape[0] % 16 == right.shape[1] % 16 == 0
         assert out.is_contiguous() and out.dtype == out_dtype == torch.bfloat16
@@ -227,6 +231,14 @@ def test_dense_products_round_nothing_early(name, clean_flags, eager):
     assert not any(vars(clean_flags).values())
 
 
+def test_a_compiled_layer_is_called_with_tf32_on(clean_flags, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda b: seen.append(clean_flags.allow_tf32) or b)
+    a, b = operands(dtype="tfloat32")
+    KERNELS["spmm_dense_cublas_tf32_compiled"].prepare(a, b).run(b)
+    assert seen == [True] and clean_flags.allow_tf32 is False
+
+
 def test_tf32_is_on_during_the_call_alone(clean_flags, monkeypatch):
     a, b = operands(dtype="tfloat32")
     seen = []
@@ -240,10 +252,11 @@ def test_tf32_is_on_during_the_call_alone(clean_flags, monkeypatch):
     assert clean_flags.allow_tf32 is False
 
 
-def test_compiling_leaves_graphs_to_the_instrument(monkeypatch, clean_flags):
-    asked = {}
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiling_leaves_graphs_to_the_instrument(name, monkeypatch, clean_flags):
+    asked, one = {}, KERNELS[name]
     monkeypatch.setattr(torch, "compile", lambda layer, **how: asked.update(how) or layer)
-    assert KERNELS["spmm_dense_cublas_compiled"].prepare(*operands()).hidden
+    assert one.prepare(*one.arrange(operands(dtype=one.dtypes[0]), (1,))).hidden
     assert asked == {"dynamic": False, "mode": "max-autotune-no-cudagraphs"}
 
 
@@ -266,7 +279,7 @@ def test_a_weight_without_zeros_is_multiplied_and_is_no_baseline(name, clean_fla
 
 
 @pytest.mark.parametrize("name", SCALED)
-def test_eight_bits_are_multiplied_with_the_scale_of_their_dtype(name, scaled_mm):
+def test_eight_bits_are_multiplied_with_the_scale_of_their_dtype(name, scaled_mm, eager):
     one = KERNELS[name]
     a, b = one.arrange(operands(NofM(2, 4), FLOAT8, m=20, k=40, n=1), (1,))
     made = one.prepare(a, b)
@@ -725,7 +738,7 @@ def test_a_torch_without_cusparselt_is_said(monkeypatch):
     assert said == "needs a torch built with cuSPARSELt, which wheels for CUDA on Linux are"
 
 
-@pytest.mark.parametrize("name", [TRITON, "spmm_dense_cublas_compiled"])
+@pytest.mark.parametrize("name", [TRITON, *COMPILED])
 def test_a_missing_triton_is_said(name, monkeypatch):
     monkeypatch.setattr(terms, "find_spec", lambda name: None)
     assert "needs Triton, which comes with torch for CUDA on Linux: pip install triton" in refusals(

@@ -20,6 +20,26 @@ def refuse(case, device):
     return [*spmm_dense_cublas.refuse(case, device), *native.missing(), *no_triton()]
 
 
+def compiled(call):
+    """Compiled for one shape alone: of a process's many, a dynamic one would not be the best."""
+    torch._dynamo.reset()
+    return torch.compile(call, dynamic=False, mode=MODE)
+
+
+def linear(weight):
+    """A linear layer, compiled; a call of it takes and gives columns."""
+    m, k = weight.shape
+    layer = torch.nn.Linear(k, m, bias=False, device="meta")
+    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    made = compiled(layer.eval())
+
+    def run(b):
+        with torch.no_grad():
+            return made(b.t()).t()
+
+    return run
+
+
 @kernel(
     op="spmm", on="cuda", dtypes=DTYPES, dense=True, refuse=refuse, live_order="columns", extents=("full",)
 )
@@ -27,16 +47,6 @@ def spmm_dense_cublas_compiled(a, b):
     """torch.compile of a linear layer, max-autotune."""
     in_full()
     weight = a.dense
-    (m, k), n = a.shape, b.shape[1]
-    layer = torch.nn.Linear(k, m, bias=False, device="meta")
-    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
-    # Of a process's many shapes, each is compiled for itself: a dynamic one would not be the best.
-    torch._dynamo.reset()
-    compiled = torch.compile(layer.eval(), dynamic=False, mode=MODE)
-
-    def run(b):
-        with torch.no_grad():
-            return compiled(b.t()).t()
-
     note = {"compile": MODE, **values_of(a)}
-    return Prepared(run, 2 * weight.numel() * n, weight.nbytes, 0, (weight,), note, hidden=True)
+    work = 2 * weight.numel() * b.shape[1]
+    return Prepared(linear(weight), work, weight.nbytes, 0, (weight,), note, hidden=True)
