@@ -21,7 +21,7 @@ from suite.measure import Effort
 from suite.op import generator, make_operands
 from suite.ops import decode
 from suite.patterns.chosen import Chosen
-from suite.reading.smaller import ALIKE, BETTER, WORSE, Model, clearly, of_cost, sizes
+from suite.reading.smaller import ALIKE, BETTER, WORSE, Model, around, clearly, sizes
 from suite.reading.turns import Asked, Line, asked
 from suite.report import view_of
 from suite.selection import pages_kept
@@ -326,23 +326,26 @@ def test_methods_stand_beside_smaller_models_of_as_many_flops():
     cases = [
         answered(16, 0.75, full=(0.0, 0.1)),
         answered(32, 0.75, full=(0.5, 0.1)),
-        answered(64, 0.75, ("good", 0.375, 1.0, 0.05), ("bad", 0.5, 0.0, 0.4), ("lavish", 1.2, 1.0, 0.0)),
+        answered(64, 0.75, ("good", 0.375, 1.0, 0.05), ("fair", 0.375, 0.5, 0.1), ("lavish", 1.2, 1.0, 0.0)),
+        answered(64, 0.7, ("good", 0.5, 1.0, 0.1), ("bad", 0.6, 0.0, 0.4), ("costly", 0.6, 0.75, 0.1)),
         answered(64, 0.9, ("good", 0.1, 0.75, 0.1), ("frugal", 0.1, 0.0, 0.2), ("silent", None, 1.0, 0.0)),
     ]
     (found,) = sizes(cases)
     assert found.answers == 24 and {d: one.work for d, one in found.full.items()} == {
         16: 0.25,
         32: 0.5,
-        64: 1.0,
+        64: 1,
     }
     told = {(one.line.selector, one.sparsity): one for one in found.beside}
-    good, bad = told["good", "0.75"], told["bad", "0.75"]
-    assert good.small == Model(0.375, pytest.approx(0.25), pytest.approx(0.1))
+    good, fair, bad = told["good", "0.75"], told["fair", "0.75"], told["bad", "0.7"]
+    assert (good.below, good.above) == (found.full[16], found.full[32])
+    assert told["good", "0.7"].below == told["good", "0.7"].above == found.full[32]
     assert (good.right, good.off, bad.right, bad.off) == (BETTER, BETTER, WORSE, WORSE)
+    assert (fair.right, told["costly", "0.7"].right) == (ALIKE, ALIKE)  # better than one that costs less
     assert told["good", "0.9"].right == BETTER  # than the smallest, which costs more
     frugal = told["frugal", "0.9"]
     assert (frugal.right, frugal.off) == ("", "") and "so small" in frugal.why
-    assert told["lavish", "0.75"].small is None and told["silent", "0.9"].small is None
+    assert told["lavish", "0.75"].above is None and told["silent", "0.9"].above is None
     assert found.winners("right") == ["good"]
 
 
@@ -370,6 +373,5 @@ def test_names_are_more_alike_to_a_smaller_model():
         for d in (16, 32, 64)
     }
     assert right[16] < 0.3 < right[32] < right[64] == 1.0
-    assert of_cost([Model(d / 64, right[d], 0.0) for d in right], 0.375)[0].right == pytest.approx(
-        (right[16] + right[32]) / 2
-    )
+    full = [Model(d / 64, right[d], 0.0) for d in right]
+    assert around(full, 0.375)[:2] == (full[0], full[1])

@@ -2,8 +2,9 @@
 
 The model that answers questions about a text is put together by hand, and its size is the width of its heads:
 the fewer numbers, the more names in the text are alike, and the more answers are wrong. Attention in full
-takes FLOPs in proportion to the width. What smaller models get right at a cost is a straight line between
-their sizes, up to the model itself, in full; what costs less than the smallest gets no more right than that.
+takes FLOPs in proportion to the width. At a cost between two sizes a smaller model does no better than the
+wider of them and no worse than the narrower. So a method is better where it beats the wider one, though that
+costs more; worse where the narrower one, which costs less, beats it; in between it is not clear.
 
 Right answers are counted, and two counts differ where Fisher's exact test says so (p < 0.05). Counting over
 the whole text has one answer a head, and no test: less far off is better. Both kinds of question stand side
@@ -13,7 +14,6 @@ Attention Trade-offs in Transformer LLMs", 2025 (first version), who ask it of t
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean
 
 from scipy.stats import fisher_exact
@@ -36,15 +36,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Beside:
-    """A method on the larger model, beside a smaller one in full. right, off: whether it is better, in words.
+    """A method on the larger model, beside smaller ones in full. right, off: whether it is better, in words.
 
-    why: why there is no smaller one of this cost; then small is the smallest, if that costs more.
+    below, above: the sizes between which its cost lies; None: there is none that costs so little, or so much.
+    why: why it is not known, where it is not.
     """
 
     sparsity: str
     line: Line
     large: Model
-    small: Model | None
+    below: Model | None
+    above: Model | None
     right: str
     off: str
     why: str
@@ -104,35 +106,39 @@ def model(one: Asked, line: Line, work: float) -> Model:
 
 
 def methods(one: Asked, full: Sequence[Model], answers: int) -> Iterator[Beside]:
-    """Each method of a case of the largest model, beside what smaller ones do for as many FLOPs."""
+    """Each method of a case of the largest model, beside the sizes between which its cost lies."""
     sparsity = one.about["pattern"].partition("@")[2]
     for line in one.lines:
         if not line.selector:
             continue
         mine = model(one, line, line.work or 0.0)
-        small, why = of_cost(full, line.work)
-        says = ("", "")
-        if small:
-            says = clearly(mine.right, small.right, answers), further(mine.off, small.off)
-        right, off = (one if one == BETTER or not why else "" for one in says)
-        yield Beside(sparsity, line, mine, small, right, off, why)
+        below, above, why = around(full, line.work)
+        right = told(
+            below and clearly(mine.right, below.right, answers),
+            above and clearly(mine.right, above.right, answers),
+        )
+        off = told(below and further(mine.off, below.off), above and further(mine.off, above.off))
+        yield Beside(sparsity, line, mine, below, above, right, off, why)
 
 
-def of_cost(full: Sequence[Model], work: float | None) -> tuple[Model | None, str]:
-    """The model in full of this cost, between two sizes on a straight line; or why there is none."""
+def around(full: Sequence[Model], work: float | None) -> tuple[Model | None, Model | None, str]:
+    """The sizes between which a cost lies, which are one where it is that size's; or why there are none."""
     if work is None:
-        return None, "its kernel does not say what it executes"
-    if work < full[0].work:
-        return full[0], "no model so small was asked"
+        return None, None, "its kernel does not say what it executes"
     if work >= full[-1].work:
-        return None, "it executes as much as attention in full"
-    low, high = next(two for two in pairwise(full) if work <= two[1].work)
-    share = (work - low.work) / (high.work - low.work)
-    return Model(work, between(low.right, high.right, share), between(low.off, high.off, share)), ""
+        return None, None, "it executes as much as attention in full"
+    below = max((one for one in full if one.work <= work), key=lambda one: one.work, default=None)
+    above = min((one for one in full if one.work >= work), key=lambda one: one.work)
+    return below, above, "" if below else "no model so small was asked"
 
 
-def between(low: float | None, high: float | None, share: float) -> float | None:
-    return None if low is None or high is None else low + share * (high - low)
+def told(below: str | None, above: str | None) -> str:
+    """Whether it is better than a smaller model of its cost, by how it stands beside those around that."""
+    if above == BETTER:
+        return BETTER
+    if below == WORSE:
+        return WORSE
+    return ALIKE if below and above else ""
 
 
 def clearly(mine: float | None, other: float | None, answers: int) -> str:
