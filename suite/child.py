@@ -88,9 +88,9 @@ def work(job: WorkJob, tell) -> None:
 
         recordings.use(job.recordings)
     if job.brought:
-        from suite import whole
+        from suite import models
 
-        whole.use(job.brought)
+        models.use(job.brought)
     pulse = Pulse(Path(job.folder) / PULSE)
 
     looked = float("-inf")

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from suite import recordings, sources, whole
+from suite import models, recordings, sources, whole
 from suite.case import DTYPES, Case, from_id
 from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
@@ -62,7 +62,7 @@ def plan(
         for case in named:
             exist(case)
         if asked:
-            whole.again(asked, named)
+            models.again(asked, named)
         ordered = [(label or home(case, extent), case) for case in named]
     else:
         lists = [
@@ -70,7 +70,7 @@ def plan(
             for one in chosen
         ]
         if asked:
-            lists = whole.instead(lists, asked)
+            lists = models.instead(lists, asked)
         lists = [coarse_to_fine(cases) for cases in lists]
         ordered = [one for row in zip_longest(*lists) for one in row if one]
     globs = kernels.split(",")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from suite import __version__, provenance, recordings, sources, whole
+from suite import __version__, models, provenance, recordings, sources
 from suite.case import from_id
 from suite.child import Work, WorkJob
 from suite.device import Device
@@ -212,7 +212,7 @@ class Running:
             plugins=list(self.options.plugins),
             matrices=dict(sources.known()),
             recordings=recordings.known(),
-            brought=whole.used(self.options.asked),
+            brought=models.used(self.options.asked),
         )
         done = 0
         with Offspring(job, self.device.environment(), self.options.limit) as child:

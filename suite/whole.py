@@ -19,17 +19,13 @@ An answer is held against the same model in float64. It may be off by a few time
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
-from suite import recordings
 from suite.case import Case
 from suite.check import Question, Wrong
 from suite.kernel import Kernel, Prepared, Refused, kernel
@@ -38,17 +34,14 @@ from suite.measure import Contender
 from suite.method import named
 from suite.op import MODELS, OPS
 from suite.pattern import Pattern
-from suite.recordings import Asked, Labelled
 from suite.registry import Unusable
 from suite.rounding import ROUNDING
 from suite.selector import ready
 from suite.sparse import Sparse, from_positions
 from suite.stated import ledger
-from suite.studying.causal import config, length, library, linear
-from suite.studying.checkpoints import bring
-from suite.studying.child import Brought
 from suite.studying.experiment import Experiment
 from suite.studying.language import Language
+from suite.studying.layers import counting
 from suite.studying.sparsifier import Sparsifier
 from suite.task import TASKS, Problem
 
@@ -64,65 +57,6 @@ Call = Callable[[Tensor], Tensor]
 def of_tasks(*names: str) -> None:
     """Cases may name these tasks as their data from here on."""
     MODELS.update(dict.fromkeys(names, matrix))
-
-
-def brought(asked: Asked | None) -> Brought | None:
-    """The user's model as studies know one; None where it is a task's."""
-    if asked is None or asked.corpus is None or not Path(asked.model).is_dir():
-        return None
-    return Brought(str(Path(asked.model).resolve()), str(asked.corpus.resolve()))
-
-
-def used(asked: Asked | None) -> Brought | None:
-    """The user's model where cases are of it; a model that is only recorded need be none of a study."""
-    one = brought(asked)
-    return one if one and Path(one.model).name in MODELS else None
-
-
-def use(one: Brought) -> str:
-    """The name by which cases have a model of the user's from here on. Unusable: it is no such model."""
-    task = bring(one)
-    of_tasks(task.name)
-    return task.name
-
-
-def instead(lists: Sequence[list[Labelled]], asked: Asked) -> list[list[Labelled]]:
-    """Cases, with the workloads they are of, of the model that is asked for: as a whole, or on recordings."""
-    mine = brought(asked) if any(case.data in MODELS for one in lists for _, case in one) else None
-    name = use(mine) if mine else asked.model
-    made = [
-        list(dict.fromkeys((label, moved(case, mine, name)) for label, case in one if case.data in MODELS))
-        for one in lists
-    ]
-    made = [[(label, case) for label, case in one if case.data == name] for one in made]
-    if any(made) and not any(recordings.fits(case) for one in lists for _, case in one):
-        return made
-    return [[*one, *more] for one, more in zip(made, recordings.instead(lists, asked), strict=True)]
-
-
-def moved(case: Case, mine: Brought | None, name: str) -> Case:
-    """A case of the largest layer of the user's model, at no more tokens than its windows have."""
-    if mine is None:
-        return case
-    m, k = largest(Path(mine.model))
-    return replace(case, data=name).with_sizes(m=m, k=k, n=min(case["n"], length(Path(mine.model)) - 1))
-
-
-def again(asked: Asked, cases: Sequence[Case]) -> None:
-    """Make known what these cases are of."""
-    if (mine := brought(asked)) and any(case.data == Path(mine.model).name for case in cases):
-        use(mine)
-    else:
-        recordings.record_again(asked, cases)
-
-
-@lru_cache(maxsize=1)
-def largest(folder: Path) -> tuple[int, int]:
-    """Of the linear layers of a folder's model, the shape of that with the most weights."""
-    with torch.device("meta"):
-        model = library().AutoModelForCausalLM.from_config(config(folder))
-    shapes = [(one.out_features, one.in_features) for one in linear(model).values()]  # pyright: ignore
-    return max(shapes, key=lambda of: of[0] * of[1])  # pyright: ignore
 
 
 @lru_cache(maxsize=1)
@@ -231,7 +165,7 @@ def whole(asked: Question) -> Layer | None:
     ours = copy.deepcopy(torchs)
     slots = [slot(ours, name) for name in linears(ours, sparsifier)]
     inside = asking(sparsifier.problem, ours, context)
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         inside(live)
     names = linears(sparsifier.model, sparsifier)
     places = [standing(sparsifier, name, one.given, case) for name, one in zip(names, slots, strict=True)]

@@ -23,17 +23,9 @@ discover(folders=("workloads",))
 from suite.workloads.accuracy import feed, written  # noqa: E402
 from suite.workloads.accuracy.transforms import experts  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 paper = pytest.mark.paper
 DIM, HIDDEN = 8, 24
-
-
-@pytest.fixture(autouse=True)
-def alone():
-    """One thread is faster here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tokens(count=40, seed=0):

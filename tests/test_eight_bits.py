@@ -64,11 +64,13 @@ def test_other_live_operands_are_exact():
     assert not torch.equal(of.twin.expected, of.expected)
 
 
-def test_bytes_are_counted_as_they_are():
-    of = make_operands(ONE)
+@pytest.mark.parametrize("dtype", [FLOAT8, INT8])
+def test_bytes_are_counted_as_they_are(dtype):
+    one = replace(ONE, dtype=dtype)
+    of = make_operands(one)
     op = OPS["spmm"]
-    assert op.least_values(ONE, of) == of[0].nonzeros
-    assert op.live_bytes(ONE, of) == 64 * 5 + 2 * 48 * 5
+    assert op.least_values(one, of) == of[0].nonzeros
+    assert op.live_bytes(one, of) == 64 * 5 + 2 * 48 * 5
 
 
 def test_ops_without_scales_say_so():
@@ -212,13 +214,6 @@ def test_an_answer_two_of_its_steps_away_is_wrong(by):
     assert check(right, of) < 1
     with pytest.raises(Wrong):
         check((right.view(torch.int16) + by).view(torch.bfloat16), of)
-
-
-def test_bytes_of_whole_numbers_are_counted_as_they_are():
-    of = make_operands(WHOLE)
-    op = OPS["spmm"]
-    assert op.least_values(WHOLE, of) == of[0].nonzeros
-    assert op.live_bytes(WHOLE, of) == 64 * 5 + 2 * 48 * 5
 
 
 def test_a_change_of_a_whole_number_is_seen():

@@ -7,6 +7,8 @@ from torch.nn.functional import silu
 
 from suite.formats import routing
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SEEDS = range(3)
 TOPICS, WIDTH, HIDDEN = 8, 16, 8
 CHUNK, TOKENS = 8, 1024
@@ -62,15 +64,6 @@ def train(model, x, y, steps, seed, beside=lambda model: 0.0, rate=1e-2):
 
 def top(count):
     return lambda logits: routing.dense(logits, min(count, logits.shape[1]))
-
-
-@pytest.fixture(autouse=True)
-def alone():
-    """One thread is faster here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # BlockFFN: what a loss of chunks is for.

@@ -8,7 +8,7 @@ import torch
 from lines import header, line, score, write
 from msgspec import structs
 
-from suite import report, whole
+from suite import models, report, whole
 from suite.case import case, from_id
 from suite.check import Wrong, question
 from suite.cli import main
@@ -226,9 +226,9 @@ def test_a_case_of_data_that_are_not_there_is_no_case(of):
 def test_a_model_is_made_known_to_children_only_where_cases_are_of_it(tiny):
     asked = Asked(str(tiny / "tiny"), tiny / "text.txt")
     plan(["attention"], "smoke", asked=asked)
-    assert whole.used(asked) is None
+    assert models.used(asked) is None
     plan(["models"], "smoke", asked=asked)
-    assert whole.used(asked) == whole.brought(asked)
+    assert models.used(asked) == models.brought(asked)
 
 
 def test_cases_of_models_are_seconds_by_default_and_their_ids_parse_back():

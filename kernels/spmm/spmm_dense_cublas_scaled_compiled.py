@@ -7,12 +7,10 @@ shape is compiled for about a minute.
 import torch
 
 from suite.case import FLOAT8
-from suite.formats.bsr import whole
-from suite.formats.padded import padded
 from suite.kernel import Prepared, kernel
-from suite.kernels.spmm.spmm_dense_cublas import values_of
 from suite.kernels.spmm.spmm_dense_cublas_compiled import MODE, compiled, refuse
-from suite.kernels.spmm.spmm_dense_cublas_scaled import ISA, UNIT
+from suite.kernels.spmm.spmm_dense_cublas_scaled import ISA
+from suite.kernels.spmm.spmm_dense_cublas_scaled_tokens import token_major
 from suite.kernels.spmm.spmm_dense_scaled_mm import scale_of
 
 
@@ -28,10 +26,8 @@ from suite.kernels.spmm.spmm_dense_scaled_mm import scale_of
 )
 def spmm_dense_cublas_scaled_compiled(a, b):
     """torch.compile of torch._scaled_mm, activations and weight token-major."""
-    (m, k), n = a.shape, b.shape[1]
-    rows, columns = whole(m, UNIT), whole(k, UNIT)
-    weight, scale = padded(a.dense, rows, columns)[0](a.dense), scale_of(b)
-    wider, wide = padded(b, columns, n, "columns")
+    m, n = a.shape[0], b.shape[1]
+    (weight, tokens, wide, note), scale = token_major(a, b), scale_of(b)
 
     def product(tokens):
         return torch._scaled_mm(
@@ -41,9 +37,7 @@ def spmm_dense_cublas_scaled_compiled(a, b):
     multiply = compiled(product)
 
     def run(b):
-        tokens = wider(b).as_strided((n, columns), (columns, 1))  # of a single one strides tell no order
-        return multiply(tokens)[:, :m].t()
+        return multiply(tokens(b))[:, :m].t()
 
-    note = {"compile": MODE, "sums": "fast", **values_of(a), "padded": f"{rows}x{columns}x{n}"}
-    work = 2 * weight.numel() * n
+    note, work = {"compile": MODE, **note}, 2 * weight.numel() * n
     return Prepared(run, work, weight.nbytes, 0, (weight, wide, scale), note, hidden=True)

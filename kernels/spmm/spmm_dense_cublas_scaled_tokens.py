@@ -17,23 +17,29 @@ from suite.kernels.spmm.spmm_dense_cublas_scaled import ISA, UNIT
 from suite.kernels.spmm.spmm_dense_scaled_mm import scale_of
 
 
+def token_major(a, b):
+    """The weight, what gives each `b` as tokens, the buffer for that, and a note: all padded."""
+    (m, k), n = a.shape, b.shape[1]
+    rows, columns = whole(m, UNIT), whole(k, UNIT)
+    wider, wide = padded(b, columns, n, "columns")
+
+    def tokens(b):
+        return wider(b).as_strided((n, columns), (columns, 1))  # of a single one strides tell no order
+
+    note = {"sums": "fast", **values_of(a), "padded": f"{rows}x{columns}x{n}"}
+    return padded(a.dense, rows, columns)[0](a.dense), tokens, wide, note
+
+
 @kernel(op="spmm", on="cuda", dtypes=(FLOAT8,), isa=ISA, dense=True, refuse=too_large, live_order="columns")
 def spmm_dense_cublas_scaled_tokens(a, b):
     """torch._scaled_mm on cuBLAS of activations and weight, both token-major."""
-    (m, k), n = a.shape, b.shape[1]
-    rows, columns = whole(m, UNIT), whole(k, UNIT)
-    weight = padded(a.dense, rows, columns)[0](a.dense)
-    wider, wide = padded(b, columns, n, "columns")
-    scale = scale_of(b)
-    out = torch.empty(n, rows, dtype=torch.bfloat16, device=b.device)
+    m, n = a.shape[0], b.shape[1]
+    (weight, tokens, wide, note), scale = token_major(a, b), scale_of(b)
+    out = torch.empty(n, len(weight), dtype=torch.bfloat16, device=b.device)
+    how = {"out_dtype": out.dtype, "use_fast_accum": True, "out": out}
 
     def run(b):
-        tokens = wider(b).as_strided((n, columns), (columns, 1))  # of a single one strides tell no order
-        torch._scaled_mm(tokens, weight.t(), scale, scale, out_dtype=out.dtype, use_fast_accum=True, out=out)
+        torch._scaled_mm(tokens(b), weight.t(), scale, scale, **how)
         return out[:, :m].t()
 
-    holds, note = (
-        (weight, wide, out, scale),
-        {"sums": "fast", **values_of(a), "padded": f"{rows}x{columns}x{n}"},
-    )
-    return Prepared(run, 2 * weight.numel() * n, weight.nbytes, 0, holds, note)
+    return Prepared(run, 2 * weight.numel() * n, weight.nbytes, 0, (weight, wide, out, scale), note)

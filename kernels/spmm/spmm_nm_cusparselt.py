@@ -40,10 +40,16 @@ def refusing():
         raise Refused(f"torch does not take it: {said}") from None
 
 
-def whole_sizes(least, m, k, n):
-    """The sizes in whole multiples of what a library says it takes, which are powers of two."""
-    deep = max(least.sparse_min_cols, least.dense_min_rows)
-    return whole(m, least.sparse_min_rows), whole(k, deep), whole(n, least.dense_min_cols)
+def fitted(a, b, kind):
+    """What a library takes, by torch's class for it.
+
+    m, k and n in whole multiples; the weight of these sizes; what makes each `b` so wide; the buffer of that.
+    """
+    (m, k), n = a.shape, b.shape[1]
+    least = kind._DTYPE_SHAPE_CONSTRAINTS[b.dtype]
+    deep = whole(k, max(least.sparse_min_cols, least.dense_min_rows))  # both are powers of two
+    sizes = rows, deep, wide_n = whole(m, least.sparse_min_rows), deep, whole(n, least.dense_min_cols)
+    return sizes, laid_out(a, rows, deep), *padded(b, deep, wide_n, "columns")
 
 
 def chosen(packed, tokens, key):
@@ -64,11 +70,9 @@ def chosen(packed, tokens, key):
 )
 def spmm_nm_cusparselt(a, b):
     """cuSPARSELt, the algorithm it finds best."""
-    (m, k), n = a.shape, b.shape[1]
-    takes = torch.sparse.SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS[b.dtype]
-    sizes = rows, columns, wide_n = whole_sizes(takes, m, k, n)
-    weight = laid_out(a, rows, columns)
-    wider, wide = padded(b, columns, wide_n, "columns")
+    m, n = a.shape[0], b.shape[1]
+    sizes, weight, wider, wide = fitted(a, b, torch.sparse.SparseSemiStructuredTensorCUSPARSELT)
+    rows, columns, wide_n = sizes
     with refusing():
         packed = torch._cslt_compress(weight)
         best = chosen(packed, wider(b), (sizes, b.dtype))

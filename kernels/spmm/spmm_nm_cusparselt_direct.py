@@ -13,10 +13,9 @@ from suite.case import FLOAT8, INT8, SCALES, answer_of
 from suite.cuda import cusparselt
 from suite.cuda.terms import too_old
 from suite.formats.dense import too_large
-from suite.formats.padded import padded
-from suite.formats.two_of_four import PATTERNS, laid_out, unfit
+from suite.formats.two_of_four import PATTERNS, unfit
 from suite.kernel import Prepared, kernel
-from suite.kernels.spmm.spmm_nm_cusparselt import whole_sizes
+from suite.kernels.spmm.spmm_nm_cusparselt import fitted
 
 DTYPES = ("bfloat16", "float16", FLOAT8, INT8)
 
@@ -36,13 +35,12 @@ def refuse(case, device):
 )
 def spmm_nm_cusparselt_direct(a, b):
     """cuSPARSELt without torch, the algorithm it finds best."""
-    (m, k), n = a.shape, b.shape[1]
-    takes = torch.sparse.SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS[b.dtype]
-    sizes = rows, columns, wide_n = whole_sizes(takes, m, k, n)
-    wider, wide = padded(b, columns, wide_n, "columns")
+    m, n = a.shape[0], b.shape[1]
+    sizes, weight, wider, wide = fitted(a, b, torch.sparse.SparseSemiStructuredTensorCUSPARSELT)
+    rows, columns, wide_n = sizes
     out = torch.empty(wide_n, rows, dtype=answer_of(b.dtype), device=b.device)
     plan = cusparselt.plan(rows, wide_n, columns, b.dtype, out.dtype, torch.cuda.current_device())
-    packed = plan.compressed(laid_out(a, rows, columns))
+    packed = plan.compressed(weight)
     multiply, workspace = plan.product(packed, wider(b), out, SCALES.get(b.dtype, 1.0) ** 2)
 
     def run(b):

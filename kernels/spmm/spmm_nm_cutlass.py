@@ -9,10 +9,9 @@ for there is one tile size.
 import torch
 
 from suite.formats.dense import too_large
-from suite.formats.padded import padded
-from suite.formats.two_of_four import PATTERNS, laid_out, unfit
+from suite.formats.two_of_four import PATTERNS, unfit
 from suite.kernel import Prepared, kernel
-from suite.kernels.spmm.spmm_nm_cusparselt import DTYPES, refusing, whole_sizes
+from suite.kernels.spmm.spmm_nm_cusparselt import DTYPES, fitted, refusing
 
 
 def refuse(case, device):
@@ -32,11 +31,10 @@ def spmm_nm_cutlass(a, b):
     """torch's 2:4 product on CUTLASS."""
     from torch.sparse._semi_structured_conversions import sparse_semi_structured_from_dense_cutlass
 
-    (m, k), n = a.shape, b.shape[1]
-    takes = torch.sparse.SparseSemiStructuredTensorCUTLASS._DTYPE_SHAPE_CONSTRAINTS[b.dtype]
-    sizes = rows, columns, wide_n = whole_sizes(takes, m, k, n)
-    packed, meta = sparse_semi_structured_from_dense_cutlass(laid_out(a, rows, columns))
-    wider, wide = padded(b, columns, wide_n, "columns")
+    m, n = a.shape[0], b.shape[1]
+    sizes, weight, wider, wide = fitted(a, b, torch.sparse.SparseSemiStructuredTensorCUTLASS)
+    rows, columns, wide_n = sizes
+    packed, meta = sparse_semi_structured_from_dense_cutlass(weight)
 
     def run(b):
         return torch._sparse_semi_structured_mm(packed, meta, wider(b))[:m, :n]

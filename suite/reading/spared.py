@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, linear_regression
 
 from suite.reading.scores import Mean, Study, mean, sign
 
@@ -60,17 +60,9 @@ def laws(study: Study) -> list[Law]:
 def law(kind: str, seeds: Sequence[Sequence[tuple[int, float]]]) -> Law:
     """The fit. seeds: of each (examples, share of active neurons), the shortest training first."""
     logs = [[(math.log(n), math.log(share)) for n, share in one] for one in seeds]
-    fits = [line(*zip(*one, strict=True)) for one in logs]
-    height, slope = (fmean(column) for column in zip(*fits, strict=True))
+    fits = [linear_regression(*zip(*one, strict=True)) for one in logs]
+    slope, height = fmean(one.slope for one in fits), fmean(one.intercept for one in fits)
     pairs = [zip(*same, strict=True) for same in zip(*seeds, strict=True)]
     active = [(fmean(examples), fmean(shares)) for examples, shares in pairs]
     residuals = (share / math.exp(height + slope * math.log(n)) - 1 for n, share in active)
-    return Law(kind, active, mean([one for _, one in fits]), max(residuals, key=abs))
-
-
-def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """(height at 0, slope) of the line with the least squares."""
-    across, up = fmean(x), fmean(y)
-    shared = sum((a - across) * (b - up) for a, b in zip(x, y, strict=True))
-    slope = shared / sum((a - across) ** 2 for a in x)
-    return up - slope * across, slope
+    return Law(kind, active, mean([one.slope for one in fits]), max(residuals, key=abs))

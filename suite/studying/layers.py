@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from suite.kernel import Refused
 from suite.task import Problem
@@ -148,6 +147,13 @@ def unfolded(module: nn.Module, x: Tensor) -> Tensor:
     return patches.mT.flatten(0, 1)
 
 
+def counting() -> Any:
+    """A context that counts FLOPs; slow to import, and every run imports this file."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
+
+
 class Work:
     """The FLOPs of a model's forward pass for one example, and each layer's share of them.
 
@@ -157,7 +163,7 @@ class Work:
 
     def __init__(self, problem: Problem, model: nn.Module) -> None:
         batch = problem.calibration()[0]
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), counting() as counter:
             problem.loss(model, batch)
         layers, examples = problem.layers(model), problem.count(batch)
         counted = counter.get_flop_counts()
