@@ -220,11 +220,12 @@ def kept(data: str, calls: Sequence[Call]) -> Recording:
 def cut(tokens: Tensor, most: int) -> list[Tensor]:
     """Windows of a text, of so many tokens at most: they begin at its quarters, however long they are.
 
-    The first may be all of it. Any other ends before the text does, and is no longer than what is before it:
-    windows of one length never meet.
+    Windows of one length never meet: the first may be all of the text, that at the half is no longer than a half,
+    those at the odd quarters no longer than a quarter, each rounded down, as where they begin is.
     """
-    begins = sorted({len(tokens) * each // WINDOWS for each in range(1, WINDOWS)} - {0})
-    return [tokens[:most], *(tokens[at : at + min(most, at)] for at in begins)]
+    half, quarter = len(tokens) // 2, len(tokens) // 4
+    rest = ((quarter, quarter), (half, half), (half + quarter, quarter))
+    return [tokens[:most], *(tokens[at : at + min(most, long)] for at, long in rest if long)]
 
 
 def named(asked: Asked, most: int) -> Named:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from suite import recordings
@@ -145,6 +145,8 @@ def test_two_layers_recorded_twice_stay_what_they_are(tiny, forget):
 
 @settings(deadline=None, max_examples=60)
 @given(length=st.integers(1, 300), most=st.integers(1, 300), wanted=st.integers(1, 300))
+@example(length=197, most=50, wanted=50)  # one more than fits between quarters rounded down
+@example(length=7, most=3, wanted=3)
 def test_windows_of_one_length_never_meet(length, most, wanted):
     """And are as many as before fit into the text, but for thirds."""
     windows = [one for one in recordings.cut(torch.arange(length), most) if len(one) >= wanted]
