@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 
 from suite.reading import batch, routing
 from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasured
+from suite.reading.bits import layers
 from suite.reading.end_to_end import alone
 from suite.reading.frame import tidy
 from suite.reading.iso import is_dense
@@ -52,6 +53,7 @@ def index(view):
         "limits": len(view.limits.dropna(subset=["bound", "sparsity"])) > 0,
         "structured": len(varied(frame)) > 0,
         "batched": len(batch.batches(frame, view.rows)) > 0,
+        "quantized": bool(layers(view.drawn[1])),
         "routed": len(routing.routed(frame, view.rows)) > 0,
     }
 

@@ -17,6 +17,7 @@ from suite.registry import Unusable
 TFLOAT32 = "tfloat32"  # float32 in memory, with the 10 bits of mantissa that a TF32 product keeps
 FLOAT8 = "float8_e4m3fn"  # 3 bits of mantissa, up to 448 times one scale a tensor
 INT8 = "int8"  # whole numbers up to 127 times one scale a tensor
+W4A16, W2A16 = "w4a16", "w2a16"  # weights of 4 or 2 bits and scales (suite.quantized), all else in bfloat16
 DTYPES = {
     "float32": torch.float32,
     TFLOAT32: torch.float32,
@@ -24,7 +25,11 @@ DTYPES = {
     "float16": torch.float16,
     FLOAT8: torch.float8_e4m3fn,
     INT8: torch.int8,
+    W4A16: torch.bfloat16,
+    W2A16: torch.bfloat16,
 }
+QUANTIZED = {W4A16: 4, W2A16: 2}  # bits of a weight
+UNPACKED = "bfloat16"  # which has what they stand for, exactly
 # What a stored 1 stands for, in every tensor of such numbers: standard normal ones then fill their range.
 SCALES = {torch.float8_e4m3fn: 2.0**-6, torch.int8: 2.0**-5}
 
@@ -94,8 +99,16 @@ class Case:
         """That of the answer."""
         return answer_of(self.torch_dtype)
 
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a number of the sparse matrix."""
+        return QUANTIZED.get(self.dtype, 8 * self.torch_dtype.itemsize)
+
     def cast(self, numbers: Tensor) -> Tensor:
-        """Numbers as the case's dtype has them; where it has a scale, those beyond its range at its end."""
+        """Numbers as the case's dtype has them; where it has a scale, those beyond its range at its end.
+
+        Weights of few bits are not told by each alone: suite.quantized.
+        """
         if self.torch_dtype in SCALES:
             return stored(numbers, self.torch_dtype)
         made = numbers.to(self.torch_dtype)

@@ -23,6 +23,7 @@ from suite.kernel import Kernel, Prepared, Refused
 from suite.op import OPS, Op, Operands, make_operands, weight
 from suite.pattern import PATTERNS, Pattern
 from suite.patterns.unstructured import Unstructured
+from suite.quantized import as_stored
 from suite.selector import ready
 from suite.sparse import Sparse, from_positions
 
@@ -37,6 +38,7 @@ SHAPES: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {
         (1, 200, 16),
         (600, 40, 3),
         (40, 700, 130),
+        (48, 64, 8),
     ),
     ("m", "k", "p"): (
         (33, 33, 33),
@@ -221,8 +223,8 @@ def rows_kept(choose: Callable[[np.ndarray], None]) -> Callable[[Case], Operands
         choose(mask)
         rows, columns = mask.nonzero()
         starts = np.searchsorted(rows, np.arange(a.shape[0] + 1))
-        values = case.cast(torch.randn(len(rows), generator=torch.Generator().manual_seed(1)))
-        made = from_positions(starts, columns, values, a.shape, a.pattern)
+        values = torch.randn(len(rows), generator=torch.Generator().manual_seed(1))
+        made = as_stored(case, from_positions(starts, columns, values, a.shape, a.pattern))
         return OPS[case.op].around(case, made)
 
     return twist

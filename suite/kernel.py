@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from suite import native
-from suite.case import Case
+from suite.case import QUANTIZED, UNPACKED, Case
 from suite.cuda import nvrtc
 from suite.pattern import Pattern
 
@@ -108,16 +108,21 @@ class Kernel:
     extents: tuple[str, ...]
     chooses: bool  # its run takes a Selection after the live operands, where there is one
     selector: "Selector | None" = None  # which picks what it keeps, in every call
+    scope: ClassVar[str] = "kernel"
 
     def fits(self, case: Case) -> bool:
         """Whether the kernel is meant for such a case at all; if not, there is nothing to say about it."""
         return (
             case.op == self.op
             and (self.dense or bool(self.selector) == case.pattern.at_run_time)
-            and case.dtype in self.dtypes
+            and self.takes(case.dtype)
             and (not self.patterns or isinstance(case.pattern, self.patterns))
             and all(case[size] == value for size, value in self.only.items())
         )
+
+    def takes(self, dtype: str) -> bool:
+        """Whether it multiplies such numbers; weights of few bits are bfloat16 to a dense kernel of those."""
+        return dtype in self.dtypes or (self.dense and dtype in QUANTIZED and UNPACKED in self.dtypes)
 
     def refusals(self, case: Case, device: "Device") -> list[str]:
         """Every reason it cannot run this case there; none means it can."""
@@ -145,11 +150,21 @@ class Kernel:
         Its own are its package and SHARED. Another hash is another kernel: what was measured of the old one
         is not this one's.
         """
-        made = hashlib.sha256()
-        for function in (self.prepare, self.selector.prepare) if self.selector else (self.prepare,):
-            for part in source(function):
-                made.update(part)
-        return made.hexdigest()[:12]
+        return hashed(self.prepare, *((self.selector.prepare,) if self.selector else ()))
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What a line says of it, whatever became of it."""
+        return {
+            "kernel": self.alone,
+            "selector": self.selector and self.selector.name,
+            "control": self.selector and self.selector.control,
+            "kernel_hash": self.hash,
+            "dense": self.dense,
+            "ids": list(self.ids),
+            "execution": self.execution,
+            "scope": self.scope,
+        }
 
     @property
     def filled(self) -> bool:
@@ -226,6 +241,15 @@ def prepared(kernel: Kernel, operands: tuple[Any, ...]) -> Prepared:
     if callable(made):
         return Prepared(made, hidden=True)
     raise TypeError(f"{kernel}: prepare returned {type(made).__name__}; return run, or Prepared(run, ...)")
+
+
+def hashed(*functions: Callable[..., Any]) -> str:
+    """Short, of what these are made of."""
+    made = hashlib.sha256()
+    for function in functions:
+        for part in source(function):
+            made.update(part)
+    return made.hexdigest()[:12]
 
 
 def source(function: Callable[..., Any]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ Reference, FLOPs and bytes stand together here, so no kernel can flatter its own
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from suite import sources
-from suite.case import SCALES, Case, largest_of
+from suite.case import QUANTIZED, SCALES, Case, largest_of
+from suite.quantized import as_stored
 from suite.registry import Unusable, pick
 from suite.sparse import Sparse, from_positions
 
@@ -49,7 +50,8 @@ class Op:
         negated.
     sized(*operands): the sizes of the case that operands are of, as `sizes` has them. None: they do not tell.
     stored: positions of the operands that are sparse matrices.
-    scaled: its numbers may have a scale (suite.case.SCALES), which its reference then puts into the answer.
+    scaled: its numbers may have scales: one a tensor (suite.case.SCALES), which its reference then puts into
+        the answer, or the weights one a group (suite.quantized), which are in their values.
     objections(operands): why operands that somebody brings are not the op's, if only their numbers tell.
     about: what a reader calls it; empty for the product that needs no name.
     """
@@ -114,7 +116,7 @@ def faults(case: Case) -> list[str]:
         return [f"sizes are at least 1, got {', '.join(bad)}"]
     if broken := op.rules(case):
         return broken
-    if case.torch_dtype in SCALES and not op.scaled:
+    if (case.torch_dtype in SCALES or case.dtype in QUANTIZED) and not op.scaled:
         return [f"{op.name} has no scales, which {case.dtype} needs"]
     if case.pattern.ops and op.name not in case.pattern.ops:
         return [f"{case.pattern} is a pattern of {', '.join(case.pattern.ops)}, not of {op.name}"]
@@ -155,14 +157,15 @@ def weight(case: Case) -> Sparse:
     if case.data in MODELS:
         return MODELS[case.data](case)
     starts, columns = case.pattern.positions(*shape, case.seed)
-    values = case.cast(torch.randn(len(columns), generator=generator(case)))
-    return from_positions(starts, columns, values, shape, case.pattern)
+    values = torch.randn(len(columns), generator=generator(case))
+    return as_stored(case, from_positions(starts, columns, values, shape, case.pattern))
 
 
 def given(case: Case) -> Sparse:
     """The matrix of a case's file in its dtype; where that has a scale, no number may be beyond its range."""
     scale = SCALES.get(case.torch_dtype)
-    a = sources.load(case.data, torch.float32 if scale else case.torch_dtype, case.seed)
+    fine = torch.float32 if scale or case.dtype in QUANTIZED else case.torch_dtype
+    a = sources.load(case.data, fine, case.seed)
     if (
         scale
         and a.nonzeros
@@ -172,7 +175,7 @@ def given(case: Case) -> Sparse:
             f"{case}: {case.data} holds values up to {largest:.3g}; {case.dtype} reaches {most:.3g} at its "
             "scale. Measure it in another dtype, or scale it."
         )
-    return replace(a, values=case.cast(a.values))
+    return as_stored(case, a)
 
 
 def generator(case: Case, salt: int = 0) -> torch.Generator:

@@ -220,8 +220,8 @@ def kept(data: str, calls: Sequence[Call]) -> Recording:
 def cut(tokens: Tensor, most: int) -> list[Tensor]:
     """Windows of a text, of so many tokens at most: they begin at its quarters, however long they are.
 
-    Windows of one length never meet: the first may be all of the text, that at the half is no longer than a half,
-    those at the odd quarters no longer than a quarter, each rounded down, as where they begin is.
+    Windows of one length never meet: the first may be all of the text, that at the half is no longer than a
+    half, those at the odd quarters no longer than a quarter, each rounded down, as where they begin is.
     """
     half, quarter = len(tokens) // 2, len(tokens) // 4
     rest = ((quarter, quarter), (half, half), (half + quarter, quarter))

@@ -110,6 +110,11 @@ def from_positions(
     )
 
 
+def with_values(a: Sparse, values: Tensor) -> Sparse:
+    """Other values at the same positions."""
+    return Sparse(a.starts, a.columns, values, a.shape, a.pattern)
+
+
 def structure(a: Sparse) -> dict[str, float | None]:
     """What a kernel's speed depends on beside the count of nonzeros.
 

@@ -17,11 +17,11 @@ from suite.formats.columns import columns, transposed
 from suite.kernel import KERNELS, imported, kernel, package
 from suite.op import OPS, discover_parts, make_operands
 from suite.ops import sddmm, spmm
-from suite.ops.sparse_step import with_values
 from suite.patterns.rmat import Rmat
 from suite.patterns.unstructured import Unstructured
 from suite.registry import discover
 from suite.resident import Peak
+from suite.sparse import with_values
 
 pytestmark = pytest.mark.paper("sparseprop")
 

@@ -11,10 +11,9 @@ from suite.kernel import KERNELS
 from suite.op import OPS, discover_parts, make_operands
 from suite.ops import mlp_epoch
 from suite.ops.mlp_epoch import MOMENTUM, RATE, masked_dense
-from suite.ops.sparse_step import with_values
 from suite.patterns.unstructured import Unstructured
 from suite.registry import Unusable, discover
-from suite.sparse import from_positions
+from suite.sparse import from_positions, with_values
 from suite.workload import WORKLOADS
 
 pytestmark = pytest.mark.paper("nerva")

@@ -15,9 +15,8 @@ from suite.case import Case
 from suite.formats.factors import factors, product
 from suite.op import Op, Operands, generator, register
 from suite.ops import actmm, spmm
-from suite.ops.sparse_step import with_values
 from suite.ops.spmm import rows_of
-from suite.sparse import Sparse
+from suite.sparse import Sparse, with_values
 
 TWICE = 2  # the error of an ordinary program that is no less right
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from suite import rounding
 from suite.case import Case
 from suite.op import Op, Operands, generator, register
-from suite.ops.sparse_step import objections, with_values
+from suite.ops.sparse_step import objections
 from suite.ops.spmm import rows_of
 from suite.registry import Unusable
-from suite.sparse import Sparse
+from suite.sparse import Sparse, with_values
 
 RATE = 0.01
 MOMENTUM = 0.9

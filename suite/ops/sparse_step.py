@@ -13,7 +13,7 @@ from torch import Tensor
 from suite.case import Case
 from suite.op import Op, Operands, register
 from suite.ops import sddmm, spmm, spmm_t
-from suite.sparse import Sparse
+from suite.sparse import Sparse, with_values
 
 Parts = tuple[Tensor, ...]
 
@@ -22,11 +22,6 @@ def around(case: Case, a: Sparse) -> Operands:
     """The values of `a` as live ones, x and dy standard normal."""
     _, dy, x = sddmm.around(case, a)
     return with_values(a, torch.ones_like(a.values)), a.values, x, dy
-
-
-def with_values(pattern: Sparse, values: Tensor) -> Sparse:
-    """Other values at the same positions."""
-    return Sparse(pattern.starts, pattern.columns, values, pattern.shape, pattern.pattern)
 
 
 def objections(operands: Operands) -> list[str]:

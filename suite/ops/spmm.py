@@ -1,7 +1,7 @@
 """spmm: C = A B with A sparse (m x k) and B dense (k x n, live).
 
 Of 8-bit numbers each tensor has a scale, which is the dtype's: C = scale^2 A B, in bfloat16. Whole numbers
-are added up in int32, which is exact.
+are added up in int32, which is exact. Weights of fewer bits have scales in their values (suite.quantized).
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from suite import rounding
 from suite.case import SCALES, Case, largest_of
 from suite.op import Op, Operands, generator, register
+from suite.quantized import as_stored
 from suite.sparse import Sparse, from_positions
 
 DENSE_REFERENCE = 0.005  # above this density a float64 BLAS over row panels beats compressed rows
@@ -85,10 +86,11 @@ def filled(case: Case, operands: Operands) -> Operands:
     """A with standard normal numbers where its zeros were."""
     a, b = operands
     m, k = a.shape
-    values = case.cast(torch.randn(m, k, generator=generator(case, 2)))
-    values[rows_of(a), a.columns.long()] = a.values
+    values = torch.randn(m, k, generator=generator(case, 2))
     starts, columns = np.arange(m + 1) * k, np.tile(np.arange(k, dtype=np.int32), m)
-    return from_positions(starts, columns, values.flatten(), a.shape, a.pattern), b
+    made = as_stored(case, from_positions(starts, columns, values.flatten(), a.shape, a.pattern))
+    made.values.view(m, k)[rows_of(a), a.columns.long()] = a.values
+    return made, b
 
 
 def touched_rows(a: Sparse) -> int:
@@ -113,7 +115,7 @@ SPMM = register(
         sized=lambda a, b: (*a.shape, b.shape[1]),
         nominal=lambda case, _: 2 * case["m"] * case["k"] * case["n"],
         useful=lambda case, operands: 2 * operands[0].nonzeros * case["n"],
-        least_values=lambda case, operands: operands[0].nonzeros * case.torch_dtype.itemsize,
+        least_values=lambda case, operands: operands[0].nonzeros * case.weight_bits // 8,
         live_bytes=lambda case, operands: (
             touched_rows(operands[0]) * case["n"] * case.torch_dtype.itemsize
             + case["m"] * case["n"] * case.answer_dtype.itemsize

@@ -86,9 +86,14 @@ def answers(frame: pd.DataFrame) -> list[Answer]:
 
 
 def answered(curves: Iterable[Group], bought: Mapping[tuple, str] | None = None) -> list[Answer]:
-    """The same, of curves. bought: what scores say of a cell, by CELL."""
+    """The same, of curves. bought: what scores say of a cell, by CELL.
+
+    Curves along which nothing is left out ask nothing: they are there for others to be held against.
+    """
     cells: dict[tuple, list[Group]] = defaultdict(list)
     for one in curves:
+        if one.points and all(point.sparsity == 0 for point in one.points):
+            continue
         cells[tuple(getattr(one, name) for name in CELL)].append(one)
     said = bought or {}
     made = [
