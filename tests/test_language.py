@@ -174,9 +174,19 @@ def test_a_sliced_model_is_dense_and_as_small_as_asked(experiment):
     )
     assert line.nonzeros == 4 * (weights * size // dim + 2 * size**2)
     assert 0.25 <= line.sparsity < 0.27
-    assert (
-        experiment.dense_value < line.value < experiment.line("sliced_at_random", "unstructured@0.25").value
-    )
+    blind = experiment.line("sliced_at_random", "unstructured@0.25")
+    assert experiment.dense_value < line.value < blind.value
+
+
+@pytest.mark.paper("slicegpt")
+@pytest.mark.paper("cfsp")
+def test_what_a_transform_looks_at_is_paid_for_at_the_size_it_still_had(experiment):
+    problem, whole = experiment.problem, experiment.work.total
+    examples = sum(map(problem.count, problem.calibration()))
+    passes = {"slicegpt": 1, "cfsp": 1, "sliced_at_random": 0}
+    for name, times in passes.items():
+        assert experiment.line(name, "unstructured@0.25").search_flops == times * examples * whole
+    assert "calibration" not in vars(problem)
 
 
 def test_the_script_writes_a_file_that_the_task_reads(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ the same order: what differs between them is the method.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
@@ -18,10 +19,10 @@ from suite.method import DENSE, KINDS, Method, named
 from suite.pattern import Pattern, parse
 from suite.patterns.unstructured import Unstructured
 from suite.record import Outcome, Score, four_digits
-from suite.studying.layers import Seen, Work
+from suite.studying.layers import Pass, Seen, Work
 from suite.studying.quality import pq_index
 from suite.studying.sparsifier import Sparsifier
-from suite.task import Problem, Task
+from suite.task import Batch, Problem, Task
 
 DRAWS = 10**6  # added to the seed of weights, so that masks are not drawn from the numbers that made those
 SIDE = 5040  # of a matrix that all groups and blocks divide: how sparse it is, a pattern that failed would be
@@ -50,9 +51,10 @@ class Experiment:
 
     def sparsified(self, method: Method, pattern: Pattern) -> Sparsifier:
         """The sparsifier of a method, over and held to what was asked."""
-        work = self.work
+        work, looked = self.work, []
         if transform := method.parts.get("transform"):
-            model, work = self._fresh(lambda: transform(self.problem, pattern)), None
+            with counted(self.problem, looked):
+                model, work = self._fresh(lambda: transform(self.problem, pattern)), None
         elif method.start == "fresh":
             model = self._fresh(self.problem.model)
         else:
@@ -61,6 +63,7 @@ class Experiment:
         copied = method.start == "dense" and not transform
         seen = Seen(self.problem, model, generator, self.seen if copied else None)
         sparsifier = Sparsifier(self.problem, model, method, pattern, seen, work)
+        sparsifier.spent.passes += [Pass(examples, each=self.work.total) for examples in looked]
         if trainer := method.parts.get("trainer"):
             trainer(sparsifier)
         elif method.prunes:
@@ -122,6 +125,23 @@ class Experiment:
             return lost(about, "memory", f"MemoryError: {short}")
         except Exception as broken:  # a stranger's part may fail in any way; the study goes on
             return lost(about, "broken", f"{type(broken).__name__}: {broken}")
+
+
+@contextmanager
+def counted(problem: Problem, looked: list[int]) -> Iterator[None]:
+    """Notes the examples of each pass over the calibration data that a transform asks for meanwhile."""
+    calibration = problem.calibration
+
+    def calibrate() -> Sequence[Batch]:
+        batches = calibration()
+        looked.append(sum(map(problem.count, batches)))
+        return batches
+
+    problem.calibration = calibrate
+    try:
+        yield
+    finally:
+        del problem.calibration  # of this problem: that of its kind is there again
 
 
 def lost(about: dict[str, Any], outcome: Outcome, note: str) -> Score:

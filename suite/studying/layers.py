@@ -65,12 +65,14 @@ class Layer:
 class Pass(NamedTuple):
     """Examples that went forward through a model to choose what stays of it. kept: weights; None: all.
 
-    times: as many forward passes they cost; there and back are three.
+    times: as many forward passes they cost; there and back are three. each: FLOPs of an example, where it is
+    another model than the one that came of it.
     """
 
     examples: int
     kept: Mapping[str, int] | None = None
     times: int = 1
+    each: float | None = None
 
 
 class Seen:

@@ -94,10 +94,13 @@ class Sparsifier:
     @property
     def search_flops(self) -> float:
         """Of all forward passes that chose what stays, zeros free."""
-        return sum(
-            one.times * one.examples * (self.work.at(one.kept, self.sizes) if one.kept else self.work.total)
-            for one in self.spent.passes
-        )
+        return sum(one.times * one.examples * self._forward(one) for one in self.spent.passes)
+
+    def _forward(self, through: Pass) -> float:
+        """FLOPs of one example of a pass."""
+        if through.each is not None:
+            return through.each
+        return self.work.at(through.kept, self.sizes) if through.kept else self.work.total
 
     @property
     def sparsity(self) -> float | None:
