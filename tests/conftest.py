@@ -3,9 +3,16 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 # Tests run beside each other and beside whatever else: threads that spin while they wait starve each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+# A change is judged on the examples that the one before it was judged on; others are looked for with
+# `pytest --hypothesis-profile=default`.
+settings.register_profile("alike", derandomize=True)
+settings.load_profile("alike")
 
 
 @pytest.fixture
