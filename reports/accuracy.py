@@ -12,7 +12,8 @@ LEAD = 8  # methods a figure can tell apart
 TYPICAL = 0.8  # the sparsity at which other figures than the metric are shown, or the nearest there is
 SIDE_BY_SIDE = (
     *("agreement", "kl", "worst class drop", "calibration error", "noisy accuracy"),
-    *("weights read", "bytes corrected", "neurons spared", "load imbalance"),
+    *("weights read", "bytes corrected", "neurons spared"),
+    *("load imbalance", "load entropy", "choices dropped"),
 )
 
 
@@ -66,12 +67,28 @@ def line(study, training, at, name, curves):
         "id": f"{training}-{at}",
         "title": name,
         "figure": score_figures.against_sparsity(curves, study.dense_value, study.metric, lead),
+        "loads": against_loads(study, ordered),
         "columns": [percent(patterns[pattern]) + " %" for pattern in columns],
         "rows": [row(one, tolerated[one.method], columns, best_controls(curves, columns)) for one in ordered],
         "typical": percent(patterns[typical]) + " %",
         "beside": beside(ordered, typical),
         "shown": [name for name in SIDE_BY_SIDE if any(name in one.first.quality for one in curves)],
     }
+
+
+def against_loads(study, ordered):
+    """A figure of mixtures of experts by how uneven their loads are; nothing where there are none."""
+    mixtures = [one for one in ordered if any(map(imbalance, one.points))]
+    says, about = "load of the busiest expert over the mean", (study.dense_value, study.metric)
+    return mixtures and score_figures.against_cost(
+        mixtures, *about, imbalance, says, leaders(mixtures), of="the mean load", base=2
+    )
+
+
+def imbalance(point):
+    """The load of the busiest expert over the mean; None where it is not known."""
+    found = point.quality("load imbalance")
+    return found.middle if found and found.middle >= 1 else None
 
 
 def standing(curve, tolerated):

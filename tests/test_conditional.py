@@ -24,7 +24,6 @@ from suite.workloads.accuracy import feed, written  # noqa: E402
 from suite.workloads.accuracy.transforms import experts  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-paper = pytest.mark.paper
 DIM, HIDDEN = 8, 24
 
 
@@ -65,7 +64,7 @@ def vision():
         yield experiment
 
 
-@paper("relu2", "m6-t", "sparse-upcycling")
+@pytest.mark.paper("relu2", "m6-t", "sparse-upcycling")
 @pytest.mark.parametrize(
     ("method", "used", "stored"),
     [
@@ -91,7 +90,7 @@ def test_a_model_is_said_to_use_what_a_token_is_multiplied_by_and_to_store_all(v
     assert line.bytes == 4 * sum(one.numel() for one in model.parameters())
 
 
-@paper("sparse-upcycling")
+@pytest.mark.paper("sparse-upcycling")
 def test_training_on_takes_as_many_flops_whatever_is_trained(vision, monkeypatch):
     monkeypatch.setattr(vision.problem, "steps", 80)
     both = [vision.sparsified(named(one), Chosen(0.75)) for one in ("continued", "continued-upcycled")]
@@ -104,7 +103,7 @@ def test_training_on_takes_as_many_flops_whatever_is_trained(vision, monkeypatch
 # Neurons.
 
 
-@paper("lazy-neuron", "relu2")
+@pytest.mark.paper("lazy-neuron", "relu2")
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, HIDDEN), st.sampled_from(sorted(feed.PLAIN | feed.GATED)), st.integers(0, 9))
 def test_so_many_neurons_speak_and_they_are_the_loudest(keep, activation, seed):
@@ -122,7 +121,7 @@ def test_so_many_neurons_speak_and_they_are_the_loudest(keep, activation, seed):
     assert (silent.amax(1) <= least.amin(1)).all()
 
 
-@paper("lazy-neuron")
+@pytest.mark.paper("lazy-neuron")
 def test_as_many_neurons_as_are_positive_are_all_of_a_relu():
     torch.manual_seed(0)
     layer, x = feed.Feed(DIM, HIDDEN, "relu", feed.Loudest(HIDDEN, HIDDEN)).eval(), tokens()
@@ -140,7 +139,7 @@ def test_where_it_learns_a_rule_that_is_not_learnt_silences_nobody():
     assert layer.eval().down.share == 3 / HIDDEN and ((layer.neurons(x) != 0).sum(1) == 3).all()
 
 
-@paper("relu2")
+@pytest.mark.paper("relu2")
 def test_layers_of_gated_activations_have_as_many_weights():
     plain, gated = (feed.Feed(96, feed.equal(96, 192, one), one) for one in ("relu", "swiglu"))
     sizes = [sum(one.numel() for one in layer.parameters() if one.dim() > 1) for layer in (plain, gated)]
@@ -165,7 +164,7 @@ def judged(activation, seed=0):
     return model, loss
 
 
-@paper("sparsing-law", "relu2")
+@pytest.mark.paper("sparsing-law", "relu2")
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_neurons_are_spared_until_perplexity_has_risen_by_so_much(activation):
     model, loss = judged(activation)
@@ -185,7 +184,7 @@ def test_neurons_are_spared_until_perplexity_has_risen_by_so_much(activation):
 # Experts.
 
 
-@paper("sparse-upcycling", "upcycling-inference")
+@pytest.mark.paper("sparse-upcycling", "upcycling-inference")
 @pytest.mark.parametrize("sparsity", [0.5, 0.75, 0.875])
 @torch.no_grad()
 def test_an_upcycled_model_begins_as_the_dense_one(vision, sparsity):
@@ -197,7 +196,7 @@ def test_an_upcycled_model_begins_as_the_dense_one(vision, sparsity):
     assert torch.equal(other.blocks[0].qkv.weight, vision.dense.blocks[0].qkv.weight)
 
 
-@paper("m6-t")
+@pytest.mark.paper("m6-t")
 def test_prototypes_and_the_best_of_all_take_the_same_flops_and_one_group_is_the_best_one(vision):
     both = [vision.sparsified(named(f"plain-{one}"), Chosen(0.75)) for one in ("experts", "prototypes")]
     assert both[0].forward_flops == both[1].forward_flops and both[0].sizes == both[1].sizes
@@ -210,7 +209,7 @@ def test_prototypes_and_the_best_of_all_take_the_same_flops_and_one_group_is_the
     assert (going.view(20, rule.asked, -1).sum(2) == 1).all()
 
 
-@paper("m6-t")
+@pytest.mark.paper("m6-t")
 def test_experts_of_a_token_are_a_wide_layer_whose_other_neurons_are_zero():
     torch.manual_seed(0)
     layer = feed.Feed(DIM, 4 * HIDDEN, "gelu", feed.Experts(DIM, 4, 2, routing.dense))
@@ -241,7 +240,7 @@ def writer(language, keep, checks):
     return written.Written(language.trained, keep, checks).eval()
 
 
-@paper("sirius")
+@pytest.mark.paper("sirius")
 @pytest.mark.parametrize("every", [1, 5, 8])
 def test_checks_without_tolerance_write_what_the_whole_model_writes(language, every):
     prompt = language.prompts[0]
@@ -256,7 +255,7 @@ def test_checks_without_tolerance_write_what_the_whole_model_writes(language, ev
     assert not torch.equal(alone.write(prompt, 24, written.Log()), text[len(prompt) :])
 
 
-@paper("sirius")
+@pytest.mark.paper("sirius")
 @torch.no_grad()
 def test_a_given_text_is_read_as_it_is_written(language):
     """All neurons: the trained model. Few, with checks: what is kept is rewritten where a check is due."""
@@ -274,7 +273,7 @@ def test_a_given_text_is_read_as_it_is_written(language):
     torch.testing.assert_close(few(text)[0], torch.cat(said), rtol=1e-4, atol=1e-4)
 
 
-@paper("sirius")
+@pytest.mark.paper("sirius")
 def test_weights_that_are_said_to_be_read_are_those_of_its_calls(language):
     model = writer(language, 88, written.Checks(8, written.likely(0.1)))
     read = 0
@@ -297,7 +296,7 @@ def test_weights_that_are_said_to_be_read_are_those_of_its_calls(language):
     assert model.density(log) == pytest.approx((read - whole) / whole / 40)  # less what the prompt took
 
 
-@paper("sirius")
+@pytest.mark.paper("sirius")
 def test_on_a_given_text_checks_win_back_a_part_of_what_few_neurons_lose():
     for seed in range(3):
         problem = TASKS["byte_lm_written"].problem(seed)

@@ -44,7 +44,6 @@ SHARES = (0.0, 0.25, 0.5, 0.9, 0.99, 1.0)
 SEEDS = pytest.mark.parametrize("seed", range(3))
 
 each = pytest.mark.parametrize(("name", "op"), RULES)
-paper = pytest.mark.paper
 
 
 def point(op="actmm", sparsity=0.5, data="swiglu", n=1, dtype="float32", m=192, k=384, seed=0):
@@ -76,10 +75,10 @@ def drawn(*shape, seed=0):
 # Budgets.
 
 
-@paper("cats")
-@paper("teal")
-@paper("wina")
-@paper("lazy-neuron")
+@pytest.mark.paper("cats")
+@pytest.mark.paper("teal")
+@pytest.mark.paper("wina")
+@pytest.mark.paper("lazy-neuron")
 @each
 @pytest.mark.parametrize("sparsity", [0.5, 0.9])
 def test_a_budget_is_met_to_one_activation_or_on_other_tokens_on_average(name, op, sparsity):
@@ -96,10 +95,10 @@ def test_a_budget_is_met_to_one_activation_or_on_other_tokens_on_average(name, o
         assert (counts == budget(of)).all()
 
 
-@paper("cats")
-@paper("polar-sparsity")
-@paper("r-sparse")
-@paper("scap")
+@pytest.mark.paper("cats")
+@pytest.mark.paper("polar-sparsity")
+@pytest.mark.paper("r-sparse")
+@pytest.mark.paper("scap")
 @each
 def test_with_nothing_left_out_the_answer_is_the_dense_one(name, op):
     one, told = over(name, point(op, 0.0, n=3))
@@ -171,7 +170,7 @@ def test_an_input_is_drawn_alike_and_its_neurons_are_those_of_other_tokens(name,
 # What each is.
 
 
-@paper("teal")
+@pytest.mark.paper("teal")
 @given(
     st.sampled_from((0.0, 0.25, 0.5, 0.9, 0.99, 1.0)),
     st.integers(1, 40),
@@ -185,7 +184,7 @@ def test_a_cut_leaves_what_was_asked_for_to_one_activation(share, tokens, neuron
     assert abs(int(found.sum()) - (1 - share) * sample.numel()) <= 1
 
 
-@paper("chess")
+@pytest.mark.paper("chess")
 def test_equal_weights_make_all_cuts_equal():
     sample = drawn(50, 40)
     even = activations.cuts(sample, torch.ones(40), 0.6)
@@ -194,7 +193,7 @@ def test_equal_weights_make_all_cuts_equal():
     assert not torch.equal(activations.cuts(sample, drawn(40, seed=1).abs(), 0.6), even)
 
 
-@paper("wina")
+@pytest.mark.paper("wina")
 def test_with_orthogonal_weights_the_weighed_choice_is_the_best_there_is():
     """200 of 200, against every set of three; with equal norms it is what magnitude alone chooses."""
     sets = torch.combinations(torch.arange(8), 3)
@@ -212,7 +211,7 @@ def test_with_orthogonal_weights_the_weighed_choice_is_the_best_there_is():
         assert int(chosen.sum()) == 3 and torch.equal(every[left.argmin()].bool(), chosen)
 
 
-@paper("lazy-neuron")
+@pytest.mark.paper("lazy-neuron")
 def test_enough_of_the_largest_is_all_of_a_relu_layer():
     of = point(data="relus", n=6)
     w, _, x = make_operands(of)
@@ -221,7 +220,7 @@ def test_enough_of_the_largest_is_all_of_a_relu_layer():
     torch.testing.assert_close(w @ answer, w @ x)
 
 
-@paper("scap")
+@pytest.mark.paper("scap")
 @SEEDS
 def test_a_planted_mode_is_found(seed):
     tail = drawn(300, seed=seed).abs() * 5
@@ -229,7 +228,7 @@ def test_a_planted_mode_is_found(seed):
     assert float(scap.mode(sample)) == pytest.approx(-0.28, abs=0.06)
 
 
-@paper("r-sparse")
+@pytest.mark.paper("r-sparse")
 def test_factors_of_full_rank_are_the_weight_and_the_bytes_are_counted():
     w = drawn(30, 50)
     left, right = r_sparse.factors(w, 30)
@@ -241,7 +240,7 @@ def test_factors_of_full_rank_are_the_weight_and_the_bytes_are_counted():
     assert OPS["actmm"].least_values(of, one.operands) == int(kept(one).any(1).sum()) * 192 * 2
 
 
-@paper("polar-sparsity")
+@pytest.mark.paper("polar-sparsity")
 @pytest.mark.parametrize("op", BOTH)
 def test_a_batch_that_shares_its_neurons_reads_its_budget(op):
     of = point(op, 0.9, n=16)
@@ -252,13 +251,13 @@ def test_a_batch_that_shares_its_neurons_reads_its_budget(op):
 # What that is worth.
 
 
-@paper("teal")
-@paper("cats")
-@paper("chess")
-@paper("wina")
-@paper("scap")
-@paper("lazy-neuron")
-@paper("polar-sparsity")
+@pytest.mark.paper("teal")
+@pytest.mark.paper("cats")
+@pytest.mark.paper("chess")
+@pytest.mark.paper("wina")
+@pytest.mark.paper("scap")
+@pytest.mark.paper("lazy-neuron")
+@pytest.mark.paper("polar-sparsity")
 @SEEDS
 @pytest.mark.parametrize("data", ["swiglu", "hidden", "relus"])
 @pytest.mark.parametrize("op", BOTH)
@@ -274,8 +273,8 @@ def test_every_rule_beats_luck_and_none_knows_as_much_as_the_oracle(op, data, se
                 assert told["recall"] <= most + 2e-3 or name in ("scap", "r_sparse", *ON_AVERAGE), name
 
 
-@paper("chess")
-@paper("wina")
+@pytest.mark.paper("chess")
+@pytest.mark.paper("wina")
 @SEEDS
 @pytest.mark.parametrize("op", BOTH)
 def test_weighing_errs_less_than_magnitude(op, seed):
@@ -288,7 +287,7 @@ def test_weighing_errs_less_than_magnitude(op, seed):
     assert found["wina"] < found["lazy"]
 
 
-@paper("teal")
+@pytest.mark.paper("teal")
 @pytest.mark.parametrize(("name", "op"), [("teal", "actmm"), ("cats", "actmm_up"), ("wina", "actmm")])
 def test_leaving_out_more_errs_more(name, op):
     shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -296,7 +295,7 @@ def test_leaving_out_more_errs_more(name, op):
     assert found[0] < 1e-6 and all(one < other for one, other in pairwise(found))
 
 
-@paper("scap")
+@pytest.mark.paper("scap")
 @SEEDS
 def test_centring_pays_where_activations_crowd_elsewhere_and_changes_nothing_where_they_do_not(seed):
     shifted, even = (
@@ -307,7 +306,7 @@ def test_centring_pays_where_activations_crowd_elsewhere_and_changes_nothing_whe
     assert even["scap"] == pytest.approx(even["teal"], rel=0.05)
 
 
-@paper("r-sparse")
+@pytest.mark.paper("r-sparse")
 @SEEDS
 def test_channels_and_directions_err_less_than_either_alone_at_equal_bytes(seed):
     of = point(data="hidden", sparsity=0.8, n=16, seed=seed, m=384)
@@ -320,7 +319,7 @@ def test_channels_and_directions_err_less_than_either_alone_at_equal_bytes(seed)
     assert both < over("lazy", of)[1]["error"] and both < directions
 
 
-@paper("relu2")
+@pytest.mark.paper("relu2")
 @SEEDS
 def test_a_predictor_finds_more_of_the_active_set_than_the_gate_alone(seed):
     """Of gates that say little, and weights half of which are in few directions."""
@@ -333,11 +332,11 @@ def test_a_predictor_finds_more_of_the_active_set_than_the_gate_alone(seed):
     assert recall["predictor"] > 0.5 > recall["lazy"]
 
 
-@paper("teal")
-@paper("cats")
-@paper("chess")
-@paper("wina")
-@paper("lazy-neuron")
+@pytest.mark.paper("teal")
+@pytest.mark.paper("cats")
+@pytest.mark.paper("chess")
+@pytest.mark.paper("wina")
+@pytest.mark.paper("lazy-neuron")
 @SEEDS
 @pytest.mark.parametrize("op", BOTH)
 def test_in_a_language_model_every_rule_loses_less_than_luck(op, seed):
@@ -368,7 +367,7 @@ def test_the_weight_of_text_is_not_the_models_own():
     assert bool(inputs_text.trained().blocks[inputs_text.BLOCK].down.weight.any())
 
 
-@paper("sparsing-law")
+@pytest.mark.paper("sparsing-law")
 def test_the_sparsity_at_an_error_is_where_the_error_is_that():
     found = [afforded(curve({one / 10: one / 20 for one in (1, 3, 5, 7, 9)}), at) for at in (0.0, 0.05, 0.12)]
     assert found == pytest.approx([0.0, 0.1, 0.24])
@@ -380,7 +379,7 @@ def curve(errors):
     return pd.DataFrame({"pattern": [f"chosen@{one:g}" for one in errors], "error": errors.values()})
 
 
-@paper("sparsing-law")
+@pytest.mark.paper("sparsing-law")
 @SEEDS
 def test_a_relu_layer_may_leave_out_its_zeros_and_more(seed):
     """At the sparsity that is found the error is what was asked for; ReLU affords more than SwiGLU."""
@@ -429,7 +428,7 @@ def cache(sparsity, seed=0, n=3):
     return case("decode", Chosen(sparsity), "float32", seed, "blend", n=n, h=12, g=6, t=256, d=64, b=16)
 
 
-@paper("polar-sparsity")
+@pytest.mark.paper("polar-sparsity")
 @pytest.mark.skipif(bool(native.missing()), reason="; ".join(native.missing()))
 def test_whole_heads_are_dense_attention_with_the_others_put_to_nothing():
     one, whole = heads_kept(cache(0.5))
@@ -443,7 +442,7 @@ def test_whole_heads_are_dense_attention_with_the_others_put_to_nothing():
     torch.testing.assert_close(answer.double(), alone, rtol=1e-4, atol=1e-5)
 
 
-@paper("polar-sparsity")
+@pytest.mark.paper("polar-sparsity")
 @SEEDS
 def test_heads_that_are_chosen_err_less_than_heads_drawn_at_random(seed):
     of = cache(0.5, seed)

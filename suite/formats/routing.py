@@ -35,9 +35,13 @@ def top_k(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """The choices of all tokens, by expert: counts[expert] of them, with their tokens and gates."""
+    """The choices of all tokens, by expert: counts[expert] of them, with their tokens and gates.
+
+    choices: their numbers, where each token has as many as it may have in a row.
+    """
 
     counts: Tensor
+    choices: Tensor
     tokens: Tensor
     gates: Tensor
 
@@ -46,10 +50,11 @@ def dispatch(logits: Tensor, top: int) -> Dispatch:
     """Choices sorted by expert, in the order of tokens; those with a gate of 0 are none."""
     gates, experts = top_k(logits, top)
     going = gates > 0
-    tokens = going.nonzero()[:, 0]
+    choices = going.flatten().nonzero()[:, 0]
     experts, order = experts[going].sort(stable=True)
     counts = torch.bincount(experts, minlength=logits.shape[1])
-    return Dispatch(counts, tokens[order], gates[going][order])
+    choices = choices[order]
+    return Dispatch(counts, choices, choices // max(top, 1), gates[going][order])
 
 
 def padded(going: Dispatch, capacity: int) -> Tensor:
@@ -110,6 +115,11 @@ def prototypes(logits: Tensor, groups: int) -> Tensor:
     best, chosen = logits.view(n, groups, -1).softmax(-1).max(-1)
     firsts = torch.arange(groups) * (experts // groups)
     return torch.zeros_like(logits).scatter_(-1, chosen + firsts, best)
+
+
+def within(gates: Tensor, rows: int) -> Tensor:
+    """The gates of the first tokens of each expert, so many of them; those of later ones are 0: dropped."""
+    return gates * ((gates > 0).cumsum(0) <= rows)
 
 
 def coverage(experts: int, top: int, tokens: int) -> float:

@@ -106,11 +106,16 @@ def against_cost(
     cost: Callable[[Point], float | None],
     costs: str,
     lead: Mapping[str, int],
+    of: str = "dense",
+    base: int = 10,
 ) -> Figure:
-    """A figure of every method against what its model costs, as a share of the dense model's."""
+    """A figure of every method against what its model costs, as a share `of` the dense model's.
+
+    base: of the logarithm whose whole steps have a number.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = blank()
-        axes.set_xscale("log")
+        axes.set_xscale("log", base=base)
         level(axes, dense)
         axes.axvline(1, color=INK, linewidth=1)
         for one in sorted(curves, key=lambda one: lead.get(one.method, len(lead))):
@@ -125,7 +130,7 @@ def against_cost(
             )
             BANDS[line] = ends([point.value for _, point in found])
             HOVER[line] = [
-                f"{one.method}, {percent(point.sparsity)} %: {point.value.middle:.3g} at {at:.3g} of dense"
+                f"{one.method}, {percent(point.sparsity)} %: {point.value.middle:.3g} at {at:.3g} of {of}"
                 for at, point in found
             ]
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}×")

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, relu, silu
 
+from suite.formats import routing
+
 
 def squared_relu(x):
     return relu(x) ** 2
@@ -148,25 +150,80 @@ def spared(at, rise, halvings=24):
     return share, reached
 
 
-class Experts(nn.Module):
-    """Neurons in so many experts, of which a token asks some; `gates` makes of logits what each counts."""
+class Mixture(nn.Module):
+    """Neurons in so many experts, of which a token asks some: what each counts is for `gated(x)` to say.
 
-    def __init__(self, dim, experts, asked, gates):
+    room: the rows of each expert, in those it needs where loads are even; later choices than fill them are
+    dropped. None: there is room for all.
+    order: which of the gate's outputs each expert has, int64[experts].
+    loads, dropped: of the last call, how many tokens asked each expert, and the share of choices dropped.
+    uneven: of the last call, a penalty for uneven loads; 0 of a gate that has none.
+    """
+
+    uneven = dropped = 0.0
+
+    def __init__(self, experts, asked, room=None):
         super().__init__()
-        self.router = nn.Linear(dim, experts, bias=False)
-        self.asked, self.gates = asked, gates
+        self.experts, self.asked, self.room = experts, asked, room
+        self.register_buffer("order", torch.arange(experts))
+
+    def gated(self, x):
+        """[..., experts]: the gate's outputs for tokens [..., dim], 0 where one does not go."""
+        raise NotImplementedError
 
     def forward(self, made, x, down):
-        going = self.gates(self.router(x).flatten(0, -2), self.asked).view(*x.shape[:-1], -1)
-        self.loads = (going > 0).flatten(0, -2).sum(0)
-        return (made.unflatten(-1, (going.shape[-1], -1)) * going[..., None]).flatten(-2)
+        going = self.gated(x).flatten(0, -2).index_select(1, self.order)
+        self.loads = (going > 0).sum(0)
+        if self.room is not None:
+            going = routing.within(going, math.ceil(self.room * self.asked * len(going) / self.experts))
+            self.dropped = 1 - float((going > 0).sum() / self.loads.sum())
+        return (made.unflatten(-1, (self.experts, -1)) * going.view(*x.shape[:-1], -1, 1)).flatten(-2)
 
     def shares(self):
-        part = self.asked / self.router.out_features
+        part = self.asked / self.experts
         return part, part
+
+
+class Experts(Mixture):
+    """A linear router; `gates` makes of its logits, and of how many are asked, what each expert counts.
+
+    groups: of neighbouring experts, each of which is to be evenly loaded by itself. The penalty is that of
+    Fedus et al., "Switch Transformers", 2022: 1 where tokens are spread evenly, and as many as a group has
+    experts at worst.
+    """
+
+    def __init__(self, dim, experts, asked, gates, groups=1, room=None):
+        super().__init__(experts, asked, room)
+        self.router = nn.Linear(dim, experts, bias=False)
+        self.gates, self.groups = gates, groups
+
+    def gated(self, x):
+        logits = self.router(x).flatten(0, -2)
+        going = self.gates(logits, self.asked)
+        loads = (going > 0).sum(0)
+        likely = logits.unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2).mean(0) / self.groups
+        self.uneven = self.experts * (loads / loads.sum() * likely).sum()
+        return going.view(*x.shape[:-1], -1)
 
 
 def uneven(model):
     """The load of the busiest expert over the mean, of the layer where it is highest, in the last call."""
-    found = [one.loads for one in model.modules() if isinstance(one, Experts)]
+    found = [one.loads for one in model.modules() if isinstance(one, Mixture)]
     return max(float(one.max() / one.double().mean()) for one in found) if found else None
+
+
+def routed(model):
+    """How evenly the last call went to experts, by the names in a Score; nothing of a model without them.
+
+    The entropy of loads, 1 where they are even, is that of the layer where it is lowest; of dropped choices
+    there are those of all layers.
+    """
+    rules = [one for one in model.modules() if isinstance(one, Mixture)]
+    if not rules:
+        return {}
+    shares = [one.loads.double() / one.loads.sum() for one in rules]
+    entropies = [float(torch.special.entr(of).sum()) / math.log(len(of)) for of in shares]
+    found = {"load imbalance": uneven(model), "load entropy": min(entropies)}
+    if any(one.room is not None for one in rules):
+        found["choices dropped"] = sum(one.dropped for one in rules) / len(rules)
+    return found

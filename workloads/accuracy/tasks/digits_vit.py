@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from suite.patterns.chosen import Chosen
 from suite.task import task
 from suite.workloads.accuracy.digits import PROTOCOL, Digits
-from suite.workloads.accuracy.feed import Feed, Loudest, cutting, spared, uneven
+from suite.workloads.accuracy.feed import Feed, Loudest, cutting, routed, spared
 from suite.workloads.accuracy.grid import coarse
 
 HEADS = 2
@@ -59,8 +59,9 @@ class digits_vit(Digits):
 
     def measure(self, model, dense):
         found = super().measure(model, dense)
-        if (load := uneven(model)) is not None:
-            found["load imbalance"] = load
+        with torch.no_grad():
+            self.loss(model, self.judged)  # so that the last call, of which routes are told, is of these
+        found |= routed(model)
         if all(isinstance(one.feed.rule, Loudest) and not one.feed.rule.learnt for one in model.blocks):
             with cutting(model, lambda: self.loss(model, self.judged)) as at:
                 found["neurons at zero"], found["neurons spared"] = at(0.0)[0], spared(at, RISE)[0]

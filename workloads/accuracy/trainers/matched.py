@@ -6,8 +6,7 @@ A mixture of experts pays for uneven loads, or all tokens would come to ask one 
 from suite.method import trainer
 from suite.patterns.chosen import Chosen
 from suite.studying.layers import Work
-
-PENALTY = 0.01  # for uneven loads, of each layer
+from suite.workloads.accuracy.trainers.balanced import paying
 
 
 @trainer(
@@ -20,10 +19,5 @@ PENALTY = 0.01  # for uneven loads, of each layer
 def matched(sparsifier):
     """Train a fresh model for the dense training's FLOPs."""
     problem = sparsifier.problem
-    rules = [one for one in sparsifier.model.modules() if hasattr(one, "uneven")]
-
-    def loss(model, batch):
-        return problem.loss(model, batch) + PENALTY * sum(one.uneven for one in rules)
-
     for _ in sparsifier.schedule(Work(problem, problem.trained).total / sparsifier.forward_flops):
-        sparsifier.step(loss=loss)
+        sparsifier.step(loss=paying(problem))

@@ -12,8 +12,7 @@ The router learns by the gate of the expert that is asked, and by a penalty for 
 al., "Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient Sparsity", 2022.
 """
 
-from torch.nn.functional import one_hot
-
+from suite.formats import routing
 from suite.kernel import Refused
 from suite.method import transform
 from suite.patterns.chosen import Chosen
@@ -51,19 +50,7 @@ def of(problem, pattern, neurons):
 
 
 class Switch(Experts):
-    """A token asks the expert it holds for likeliest, which counts as much as it is held likely.
-
-    uneven: in the last call, 1 where tokens are spread evenly, and as many as there are experts at worst.
-    """
-
-    uneven = 0.0  # before the first call
+    """A token asks the expert it holds for likeliest, which counts as much as it is held likely."""
 
     def __init__(self, dim, experts):
-        super().__init__(dim, experts, 1, None)
-
-    def forward(self, made, x, down):
-        told = self.router(x).softmax(-1)
-        asked = one_hot(told.argmax(-1), told.shape[-1])
-        self.loads = asked.flatten(0, -2).sum(0)
-        self.uneven = told.shape[-1] * (self.loads / self.loads.sum() * told.flatten(0, -2).mean(0)).sum()
-        return (made.unflatten(-1, (told.shape[-1], -1)) * (told * asked)[..., None]).flatten(-2)
+        super().__init__(dim, experts, 1, routing.prototypes)
