@@ -13,10 +13,11 @@ from pathlib import Path
 from time import process_time
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
-from suite.case import case
+from suite.case import QUANTIZED, case
 from suite.check import Wrong, check, question
 from suite.conformance import Trial, cases_for, examine
 from suite.kernel import KERNELS, imported, package
@@ -49,8 +50,12 @@ def written_in_triton(kernel):
 
 
 def multiplies(kernel):
-    """Whether it is for a product with any sparse matrix; others have interpreter's scripts of their own."""
-    return kernel.op in ("spmm", "spmm_t", "sddmm") and not kernel.patterns
+    """Whether it is for a product with any sparse matrix; others have interpreter's scripts of their own.
+
+    And so do weights of few bits.
+    """
+    any_matrix = kernel.op in ("spmm", "spmm_t", "sddmm") and not kernel.patterns
+    return any_matrix and not set(kernel.dtypes) & set(QUANTIZED)
 
 
 def large(op, dtype):
@@ -98,11 +103,35 @@ def deaf():
     return "" if out.item() == 7 else "Triton's interpreter counts wrong here"
 
 
+def mend():
+    """Bfloat16 is bits to the interpreter: it would multiply those, and cuts off what it should round."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    dot, cast = InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl
+
+    def converted(self, one, to):
+        kinds = one.dtype.scalar, to.scalar
+        if kinds == (tl.bfloat16, tl.float32):
+            return TensorHandle((one.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+        if kinds == (tl.float32, tl.bfloat16):
+            return TensorHandle(torch.tensor(one.data).bfloat16().view(torch.uint16).numpy(), tl.bfloat16)
+        return cast(self, one, to)
+
+    def multiplied(self, left, right, *others):
+        if left.dtype.scalar == tl.bfloat16:
+            left, right = (converted(self, one, tl.float32) for one in (left, right))
+        return dot(self, left, right, *others)
+
+    InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot = converted, multiplied
+
+
 def begin(*plugins):
     """What every script does first: it finds all kernels, or ends because the interpreter does not work."""
     torch.set_num_threads(1)
     if why := deaf():
         sys.exit(why)
+    mend()
     discover_parts()
     discover([Path(plugin) for plugin in plugins], folders=("kernels",))
 

@@ -34,7 +34,7 @@ discover(folders=("kernels",))
 
 OURS = [one for one in KERNELS.values() if one.on == "cuda" and written_in_triton(one)]
 PRODUCTS = [one for one in OURS if multiplies(one)]
-CHILDREN = ("float32,tfloat32", "float16")  # bfloat16 products are wrong in the interpreter
+CHILDREN = ("float32,tfloat32", "float16")  # bfloat16 goes the ways of float16
 SPILLED = 32  # bytes of a thread, while an answer is stored
 
 WRONG = '''

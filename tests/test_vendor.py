@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.sparse import _semi_structured_conversions, _triton_ops
 from vendors import OLD, WORKSPACE, Gpu, Library, SparseLt
 
-from suite.case import DTYPES, FLOAT8, INT8, case
+from suite.case import DTYPES, FLOAT8, INT8, W4A16, case
 from suite.check import Wrong, check, question
 from suite.conformance import cases_for, examine
 from suite.cuda import cusparse, cusparselt, libraries, terms
@@ -48,8 +48,9 @@ DENSE = (
     "spmm_dense_cublas_scaled",
     "spmm_dense_cublas_scaled_tokens",
     "spmm_dense_cublas_scaled_compiled",
+    "spmm_dense_int4pack_gpu",
 )
-SCALED = DENSE[-3:]
+SCALED = [name for name in DENSE if "_scaled" in name]
 COMPILED = [name for name in DENSE if name.endswith("_compiled")]
 CSR = ("spmm_csr_cusparse_1", "spmm_csr_cusparse_2", "spmm_csr_cusparse_3")
 CUSPARSE = (*CSR, "spmm_bsr_cusparse", "spmm_bell_cusparse")
@@ -151,6 +152,32 @@ def int_mm(monkeypatch):
 
 
 @pytest.fixture
+def int4pack(monkeypatch):
+    """torch's codes of 4 bits as a GPU takes them; how they are packed is its own business."""
+    held = {}
+
+    def pack(pairs, tiles):
+        (m, half), deep = pairs.shape, 16 * tiles
+        assert pairs.dtype == torch.uint8 and pairs.is_contiguous() and m % 8 == 0
+        assert tiles in (2, 4, 8) and 2 * half % deep == 0
+        packed = torch.empty(m // 8, 2 * half // deep, 32, tiles // 2, dtype=torch.int32)
+        held[packed.data_ptr()] = packed, torch.stack((pairs >> 4, pairs & 15), 2).flatten(1)
+        return packed
+
+    def multiply(tokens, packed, group, scales):
+        codes = held[packed.data_ptr()][1].double() - 8
+        assert tokens.dtype == scales.dtype == torch.bfloat16
+        assert tokens.is_contiguous() and scales.is_contiguous()
+        assert group == 32 and scales.shape == (tokens.shape[1] // group, len(codes), 2)
+        scale, zero = scales.double().transpose(0, 1)[..., None].unbind(2)
+        weight = codes.unflatten(1, (-1, group)) * scale + zero
+        return (tokens.double() @ weight.flatten(1).T).to(tokens.dtype)
+
+    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack", pack)
+    monkeypatch.setattr(torch.ops.aten, "_weight_int4pack_mm", multiply)
+
+
+@pytest.fixture
 def triton(monkeypatch):
     """torch's Triton kernel on the host, and a clock by script: what was tried, and what is quickest."""
     tried, clock = [], {"time": lambda meta: 1.0}
@@ -186,7 +213,17 @@ def eager(monkeypatch):
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_kernel_tells_its_library_what_it_means(
-    name, library, semi_structured, sparse_lt, scaled_mm, int_mm, triton, eager, clean_flags, fresh
+    name,
+    library,
+    semi_structured,
+    sparse_lt,
+    scaled_mm,
+    int_mm,
+    int4pack,
+    triton,
+    eager,
+    clean_flags,
+    fresh,
 ):
     one = replace(KERNELS[name], extents=("default",))  # for the others there is one trial a dtype
     assert one.on == "cuda"
@@ -296,6 +333,27 @@ def test_whole_numbers_are_multiplied_with_the_scale_of_their_dtype(int_mm):
     assert torch.equal(made.run(b), expected)
     assert made.note == {"sums": "int32", "weight": "zeros in place", "padded": "32x48x16"}
     assert made.executed == 2 * 32 * 48 * 16
+
+
+@pytest.mark.parametrize(("k", "tiles"), [(32, 2), (96, 2), (64, 4), (192, 4), (256, 8)])
+def test_codes_of_four_bits_are_packed_as_wide_as_they_divide(k, tiles, int4pack):
+    one = KERNELS["spmm_dense_int4pack_gpu"]
+    at = case("spmm", Block(1, 32, 0.5), W4A16, m=24, k=k, n=3)
+    asked = question(at, make_operands(at))
+    a, b = one.arrange(asked.operands, (1,))
+    made = one.prepare(a, b)
+    assert check(made.run(b), asked) < 1
+    assert (made.values, made.metadata) == (24 * k // 2, 24 * k // 32 * 2 * 2)
+    assert made.executed == 2 * 24 * k * 16 and made.note["algorithm"] == f"{tiles} tiles"
+
+
+def test_what_its_packing_does_not_divide_is_said():
+    said = refusals("spmm_dense_int4pack_gpu", OLD, m=20, k=48, n=1)
+    assert said == [
+        "needs sm_80, which Made Up G75 lacks",
+        "needs m divisible by 8, got 20",
+        "needs k divisible by 32, got 48",
+    ]
 
 
 # cuSPARSE
@@ -760,7 +818,7 @@ def test_blocks_that_would_fill_up_are_said(name, library, triton):
 def test_every_vendor_kernel_has_its_tests():
     """None is left out here by being forgotten."""
     names = {name for name, one in KERNELS.items() if one.on == "cuda" and one.op == "spmm"}
-    told = ("cublas", "cusparse", "cusparselt", "cutlass", "torch")
+    told = ("cublas", "cusparse", "cusparselt", "cutlass", "int4pack", "torch")
     assert {name for name in names if set(name.split("_")) & set(told)} == set(VENDORS)
 
 
