@@ -17,9 +17,10 @@ from suite.op import OPS, make_operands
 from suite.selection import PADDING, from_map
 
 EXPERTS, STEP = "moe_scatter_triton", "moe_step_scatter_triton"
+HEADS = "moa_scatter_triton"
 PAGES, EVERY = "decode_gather_triton", "decode_stream_triton"
 DOWN, UP = "actmm_gather_triton", "actmm_up_gather_triton"
-NAMES = (EXPERTS, STEP, PAGES, EVERY, DOWN, UP)
+NAMES = (EXPERTS, STEP, HEADS, PAGES, EVERY, DOWN, UP)
 CONTROL = "another route or selection than was given"
 ROUTED = (  # even and uneven; tokens of fewer experts, and of none; nothing to do; one token; ragged sizes
     ("moe/n=17,e=5,d=33,f=9/unstructured@0.5/float32/seed=0", ""),
@@ -29,6 +30,13 @@ ROUTED = (  # even and uneven; tokens of fewer experts, and of none; nothing to 
     ("moe/n=20,e=4,d=40,f=24/crowded@0.5/float16/seed=0", ""),
     ("moe/n=20,e=16,d=40,f=24/idle@0.9/float32/seed=0", ""),
 )
+MIXED = (  # the same; and tiles of tokens that are not whole: three choices of each
+    ("moa/n=16,e=5,d=17,g=2,f=16/unstructured@0.5/float32/seed=0", ""),
+    ("moa/n=16,e=5,d=20,g=1,f=32/unstructured@0.5/float16/seed=1", "empty rows"),
+    ("moa/n=16,e=5,d=33,g=1,f=16/unstructured@1/float16/seed=0", ""),
+    ("moa/n=32,e=4,d=20,g=1,f=16/crowded@0.5/float16/seed=0", ""),
+)
+LONG = "moa/n=32,e=4,d=24,g=2,f=16/zipf1@0.25/float32/seed=0"
 TALL = "moe/n=70,e=4,d=24,f=40/zipf1@0.5/float32/seed=0"
 TRAINED = ROUTED[:4]
 TILES = ((16, 16, 16), (32, 16, 32), (64, 32, 16))  # choices, columns, numbers of a step
@@ -112,6 +120,41 @@ def stepped(scatter, step):
     twin = question(of, operands).twin.operands
     yield f"{of} anew", answered(made.run(*twin[1:]), of, twin)
     yield CONTROL, answered(made.run(*twin[1:]), of, operands)
+
+
+def mixed(heads):
+    """Heads likewise, by tiles of attention that several tokens share, in part."""
+    one = KERNELS[HEADS]
+    yield from told(one, MIXED)
+    of = from_id(LONG)
+    operands = make_operands(of)
+    n, top, wide = of["n"], 3, of["g"] * of["f"]
+    twin = question(of, operands).twin.operands
+    for rows, keys in ((16, 16), (32, 16), (16, 32)):
+        ways = iter((heads.Way(TILES[0], 1, 1), heads.Way(TILES[1], 1, 1), heads.Way((rows, keys), 1, 1)))
+        heads.quickest = lambda key, there, call, on, ways=ways: next(ways)
+        made = one.prepare(*operands)
+        yield f"{of} by {rows} x {keys}", answered(made.run(*operands[3:]), of, operands)
+        loads = operands[0].row_lengths
+        products = sum(
+            2 * rows_of(loads, tile[0]) * up(outputs, tile[1]) * up(inputs, tile[2])
+            for tile, outputs, inputs in ((TILES[0], wide, of["d"]), (TILES[1], of["d"], wide))
+        )
+        seen = sum(rows * up((at + rows - 1) // top + 1, keys) for at in range(0, n * top, rows))
+        yield f"work by {rows} x {keys}", unlike(made.executed(), products + 4 * wide * seen)
+    found = made.run(*twin[3:])
+    yield f"{of} anew", answered(found, of, twin)
+    yield CONTROL, answered(found, of, operands)
+
+
+def up(size, unit):
+    """To a whole number of units."""
+    return -(-size // unit) * unit
+
+
+def rows_of(loads, unit):
+    """Of tiles of so many choices of an expert."""
+    return sum(up(load, unit) for load in loads.tolist())
 
 
 def whole_steps(of, route, rows, columns, deep):
@@ -212,6 +255,7 @@ def paged(pages):
 def main():
     begin()
     from suite.kernels.decode import pages_triton as pages
+    from suite.kernels.moa import heads_triton as heads
     from suite.kernels.moe import scatter_triton as scatter
     from suite.kernels.moe_step import scatter_step_triton as step
 
@@ -219,6 +263,7 @@ def main():
         EVERY: told(KERNELS[EVERY], PAGED[:1] + PAGED[2:4]),
         STEP: stepped(scatter, step),
         EXPERTS: routed(scatter),
+        HEADS: mixed(heads),
         PAGES: paged(pages),
         DOWN: activated(DOWN),
         UP: activated(UP),

@@ -29,6 +29,7 @@ CASES = (
     "actmm/m=12,k=8,n=3/unstructured@0.5/float32/seed=0",
     "actmm_up/m=12,k=8,n=3/unstructured@0.5/float32/seed=0",
     "moe_step/n=6,e=4,d=8,f=5/unstructured@0.5/float32/seed=0",
+    "moa/n=6,e=4,d=8,g=2,f=5/unstructured@0.5/float32/seed=0",
     "sparse_low_rank/m=12,k=8,r=2,n=3/unstructured@0.5/float32/seed=0",
     "factored/m=16,k=16,n=3/unstructured@0.8/float32/seed=0",
 )

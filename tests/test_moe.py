@@ -563,7 +563,7 @@ def test_traces_that_do_not_exist_say_why(trace, says):
 
 def test_a_trace_is_no_mask_of_a_weight():
     mask = case("spmm", Idle(0.5), m=4, k=4, n=1)
-    assert faults(mask) == ["idle@0.5 is a pattern of moe, moe_step, not of spmm"]
+    assert faults(mask) == ["idle@0.5 is a pattern of moe, moe_step, moa, not of spmm"]
 
 
 def test_bursts_are_alike_within_and_not_between():

@@ -19,7 +19,7 @@ from suite.registry import discover
 pytest.importorskip("triton", reason="needs triton: pip install triton")
 from compiling import SHARED, TARGETS, compiler, resources
 from interpreter import begun, ended
-from interpreter_routed import CONTROL, DOWN, EVERY, EXPERTS, NAMES, PAGES, STEP, UP
+from interpreter_routed import CONTROL, DOWN, EVERY, EXPERTS, HEADS, NAMES, PAGES, STEP, UP
 
 discover_parts()
 discover(folders=("kernels",))
@@ -31,6 +31,7 @@ SPILLED = 64  # bytes of a thread, beside the loop
 LARGE = {
     EXPERTS: "moe/n=1024,e=8,d=256,f=512/unstructured@0.75/bfloat16/seed=0",
     STEP: "moe_step/n=1024,e=8,d=256,f=512/unstructured@0.75/bfloat16/seed=0",
+    HEADS: "moa/n=1024,e=8,d=256,g=4,f=64/unstructured@0.75/bfloat16/seed=0",
     PAGES: "decode/n=2,h=32,g=8,t=1024,d=128,b=16/unstructured@0.75/bfloat16/seed=0",
     EVERY: "decode/n=2,h=32,g=8,t=1024,d=128,b=16/unstructured@0.75/bfloat16/seed=0",
     DOWN: "actmm/m=1024,k=2048,n=4/unstructured@0.75/bfloat16/seed=0",
@@ -39,6 +40,7 @@ LARGE = {
 MULTIPLY = {
     EXPERTS: "multiply",
     STEP: "multiply",
+    HEADS: "attend",
     PAGES: "attend",
     EVERY: "attend",
     DOWN: "multiply_down",
@@ -49,9 +51,12 @@ ONE_TOKEN = {
     UP: "actmm_up/m=2048,k=1024,n=1/unstructured@0.75/bfloat16/seed=0",
 }
 MADE_OF_TORCH = (
-    f"{op}_{name}"
-    for op in ("moe", "moe_step")
-    for name in ("dense_cublas", "loop_cublas", "grouped_torch_gpu", "padded_cublas")
+    *(
+        f"{op}_{name}"
+        for op in ("moe", "moe_step", "moa")
+        for name in ("dense_cublas", "loop_cublas", "grouped_torch_gpu")
+    ),
+    *("moe_padded_cublas", "moe_step_padded_cublas"),
 )
 RIVALS = (
     *MADE_OF_TORCH,
@@ -81,10 +86,10 @@ def said():
 def test_it_is_right_in_the_interpreter(name, said):
     wrong = {asked: note for asked, note in said[name].items() if note and asked != CONTROL}
     assert not wrong
-    assert len(said[name]) >= {EVERY: 3, STEP: 8}.get(name, 12)
+    assert len(said[name]) >= {EVERY: 3, STEP: 8, HEADS: 8}.get(name, 12)
 
 
-@pytest.mark.parametrize("name", [EXPERTS, STEP, PAGES, DOWN, UP])
+@pytest.mark.parametrize("name", [EXPERTS, STEP, HEADS, PAGES, DOWN, UP])
 def test_the_answer_to_another_question_is_wrong(name, said):
     assert "should be" in said[name][CONTROL]
 
@@ -108,7 +113,7 @@ def test_tensor_cores_are_fed_by_a_pipeline(name, architecture, compiled, tmp_pa
         assert one.metadata.shared <= SHARED[architecture], one.name
         assert stack <= SPILLED, (one.name, registers)
     text = made[MULTIPLY[name]].asm["ptx"]
-    tall = name in (EXPERTS, STEP) and architecture == 90
+    tall = name in (EXPERTS, STEP, HEADS) and architecture == 90
     assert ("wgmma.mma_async" if tall else "mma.sync") in text
     assert re.search(r"cp\.async\.cg\.shared\.global .*0x10", text)
 
@@ -143,6 +148,8 @@ def test_tiles_are_as_tall_as_an_experts_load(choices, size):
     ("name", "id", "says"),
     [
         (EXPERTS, "moe/n=1,e=1024,d=8,f=8/zipf1@0.5/float16", "needs at most 512 experts, got e=1024"),
+        (HEADS, "moa/n=24,e=4,d=8,g=1,f=16/zipf1@0.5/float16", "needs n divisible by 16, got 24"),
+        (HEADS, "moa/n=16,e=4,d=8,g=1,f=24/zipf1@0.5/float16", "needs f to be one of 16, 32, 64, 128"),
         (PAGES, "decode/n=1,h=64,g=1,t=16,d=16,b=1/unstructured@0.5/float16", "at most 32 heads"),
         (EVERY, "decode/n=1,h=1,g=1,t=16,d=512,b=1/unstructured@0.5/float16", "at most 256 numbers"),
     ],

@@ -300,8 +300,7 @@ class Choices:
         tiles = most_tiles(self.n * self.top, self.count, rows)
         product[(tiles * -(-outputs // columns),)](
             *(self.edges, self.order, *operands, tiles, self.blocks),
-            **self.sizes,
-            **how,
+            **{**self.sizes, **how},
             OUTPUTS=outputs,
             GROUP=GROUP,
             ROWS=rows,

@@ -17,7 +17,7 @@ SURE = 1e6  # a weight's logarithm that no noise outdoes
 class Routes(Pattern):
     """A share of all experts for each token: the nearest whole number."""
 
-    ops = ("moe", "moe_step")
+    ops = ("moe", "moe_step", "moa")
     sparsity: float
 
     def faults(self, m: int, k: int) -> list[str]:

@@ -16,7 +16,7 @@ from suite.reading.statistics import paired
 from suite.reading.tokens import SHARED, by_tokens, share_of
 from suite.record import Result
 
-OPS = ("moe", "moe_step")
+OPS = ("moe", "moe_step", "moa")
 
 SAME = ["device", "workload", "case", "scope", "cache", "threads"]  # who competes
 ASKED = [*SHARED, "asked"]
