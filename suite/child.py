@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from suite.apart import Job, told
+from suite.pulse import NOBODY, STAGES, Pulse, trying
 from suite.record import Any_Line, Ceilings
 from suite.registry import Unusable
 from suite.studying.child import Brought
@@ -21,11 +22,22 @@ BETWEEN = 20.0  # seconds of measuring after which the device's ceilings are loo
 
 
 class Work(msgspec.Struct):
-    """A case and the kernels to measure on it, by name."""
+    """A case, the kernels to measure on it, and versions of the model that it is of, by name."""
 
     workload: str
     case: str
     kernels: list[str]
+    versions: list[str]
+
+    @property
+    def entries(self) -> list[str]:
+        """What a pulse may be of."""
+        return [*self.kernels, *self.versions]
+
+    @property
+    def stages(self) -> list[str]:
+        """What it may say of one."""
+        return [*STAGES, *map(trying, self.kernels)]
 
 
 class WorkJob(Job):
@@ -68,20 +80,19 @@ def main(file: str) -> None:
 
 def work(job: WorkJob, tell) -> None:
     """Visit the cases in order."""
-    from suite import devices, sources
+    from suite import devices, selector, sources
     from suite.case import from_id
     from suite.measure import Effort
     from suite.op import discover_parts
-    from suite.pulse import NOBODY, Pulse
     from suite.registry import discover, pick
-    from suite.selector import entries
-    from suite.visit import STAGES, Visit
+    from suite.version import VERSIONS
+    from suite.visit import Visit
 
     device = devices.of(job.device, job.threads)
     device.confine()
     discover_parts()
     discover([Path(plugin) for plugin in job.plugins], folders=("kernels", "workloads"))
-    there = entries()
+    there = selector.entries()
     sources.use(job.matrices)
     if job.recordings:
         from suite import recordings
@@ -102,14 +113,16 @@ def work(job: WorkJob, tell) -> None:
             seen = Ceilings(device=device.key, flops=reached.flops, bandwidth=reached.bandwidth, started=now)
             tell(Event(line=seen))
             looked = os.times().elapsed
-        places = {"": NOBODY} | {name: place for place, name in enumerate(one.kernels)}
+        entries = {"": NOBODY} | {name: number for number, name in enumerate(one.entries)}
+        stages = {name: number for number, name in enumerate(one.stages)}
 
-        def beat(kernel: str, stage: str, at: int = at, places: dict[str, int] = places) -> None:
-            pulse.beat(at, places[kernel], STAGES.index(stage))
+        def beat(entry: str, stage: str, at=at, entries=entries, stages=stages) -> None:
+            pulse.beat(at, entries[entry], stages[stage])
 
         visit = Visit(device, job.visit, job.cache, Effort(**job.effort), job.metered, beat)  # pyright: ignore
         kernels = [pick("kernel", name, there) for name in one.kernels]
-        for result in visit.results(one.workload, from_id(one.case), kernels):
+        versions = [VERSIONS[name] for name in one.versions]
+        for result in visit.results(one.workload, from_id(one.case), kernels, versions):
             tell(Event(line=result))
         tell(Event(done=at))
 

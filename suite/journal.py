@@ -20,7 +20,7 @@ class Journal:
     def __init__(self, file: Path, earlier: Iterable[Any_Line] = ()) -> None:
         self.results: list[Result] = []
         self._done: set[tuple] = set()
-        self._failed: set[tuple[str, str]] = set()  # (case, kernel): not to be tried again
+        self._failed: set[tuple[str, str]] = set()  # (case, entry): not to be tried again
         self._strikes: Counter[str] = Counter()
         for line in earlier:
             self._remember(line)
@@ -37,18 +37,18 @@ class Journal:
         self._writer.write(line)
         self._remember(line)
 
-    def struck(self, kernel: str) -> None:
-        """A process ended in this kernel."""
-        self._strikes[kernel] += 1
+    def struck(self, entry: str) -> None:
+        """A process ended in this kernel, or version of a model."""
+        self._strikes[entry] += 1
 
     def is_due(self, key: tuple) -> bool:
-        """Whether this (case, kernel, hash, cache, threads, visit, scope) is to be measured."""
-        case, kernel, *_ = key
-        return key not in self._done and (case, kernel) not in self._failed
+        """Whether this (case, entry, hash, cache, threads, visit, scope) is to be measured."""
+        case, entry, *_ = key
+        return key not in self._done and (case, entry) not in self._failed
 
-    def is_out(self, kernel: str) -> bool:
-        """Whether this kernel has ended too many processes."""
-        return self._strikes[kernel] >= STRIKES
+    def is_out(self, entry: str) -> bool:
+        """Whether this kernel, or version of a model, has ended too many processes."""
+        return self._strikes[entry] >= STRIKES
 
     def close(self) -> None:
         self._writer.close()
@@ -58,7 +58,7 @@ class Journal:
             return
         self.results.append(line)
         self._done.add(line.key)
-        if line.outcome != "ok" and line.scope == "kernel":
+        if line.outcome != "ok" and line.scope != "layer":
             self._failed.add((line.case, line.entry))
 
 

@@ -9,26 +9,20 @@ A workload says what stands around the op of a case:
 
 Kernels of such a case are timed a second time, each at work in the layer, in the same rounds. Their lines
 have the scope "layer", the same case and the same choice.
-
-A layer may be a whole model, in which the op stands at many places, each on operands of its own. Then
-versions of the model race instead, each of which chooses among the kernels of the case (suite/whole.py).
-Their lines have the scope "end_to_end".
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from suite.device import Device
+from suite.alone import Alone
+from suite.check import Question, check
+from suite.entry import Entry, lost
+from suite.held import size
 from suite.kernel import Kernel
+from suite.measure import Contender
 
-
-class Bench(NamedTuple):
-    """Where a version of a model tries kernels. trying: says which one this process is busy with."""
-
-    device: Device
-    cache: str
-    trying: Callable[[Kernel], None]
+SCOPE = "layer"
 
 
 @dataclass(frozen=True)
@@ -38,25 +32,65 @@ class Layer:
     run(attend): one call of all of it, with `attend(*live)` in the op's place, on the case's live operands.
     check(answer, given): the share of the tolerance an answer used, where the op gave this; raises Wrong.
     flops: beside the op's. holds: every buffer.
-    versions: of a whole model, as kernels whose prepare takes (kernels, bench): those of the case that stand,
-        the quickest first. Their `run` takes nothing, and nothing is given to `check`.
-    turn: puts other live operands into the model, so that an answer that was kept shows itself.
-    counted: FLOPs of a whole model, nominal and useful, in place of the case's own.
     """
 
     run: Callable[..., Any]
     check: Callable[[Any, Any], float]
     flops: int
     holds: tuple[Any, ...]
-    versions: tuple[Kernel, ...] = ()
-    turn: Callable[[], None] = lambda: None
-    counted: dict[str, int] | None = None
-
-    @property
-    def scope(self) -> Literal["layer", "end_to_end"]:
-        return "end_to_end" if self.versions else "layer"
 
     def stated(self, facts: dict[str, Any]) -> dict[str, Any]:
         """What lines of a case state, with the layer's own work; its bytes are not told."""
-        own = self.counted or {name: facts[name] for name in ("flops_nominal", "flops_useful")}
-        return facts | {name: of + self.flops for name, of in own.items()} | {"bytes_live": None}
+        added = {name: facts[name] + self.flops for name in ("flops_nominal", "flops_useful")}
+        return facts | added | {"bytes_live": None}
+
+
+@dataclass(kw_only=True)
+class InLayer(Entry[Kernel]):
+    """A kernel at work in a layer, as it is prepared by itself."""
+
+    scope: str = SCOPE
+    alone: Alone
+    layer: Layer
+
+    @property
+    def stands(self) -> bool:
+        return super().stands and self.alone.stands
+
+    def stated(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return self.layer.stated(self.alone.stated(facts))
+
+    def enter(self) -> None:
+        """Into the race, at work in its layer."""
+        self.bench.beat("timing")
+        layer, made, claims = self.layer, self.alone.made, self.alone.claims
+        held = made.holds, layer.holds
+        touched = 0 if made.hidden else size(held)
+        call = Contender(self.of.name, lambda: layer.run(made.run), held, made.hidden, touched)
+        self.contenders = [self.bench.timed(call)]
+        executed = None if claims.executed is None else claims.executed + layer.flops
+        self.claims = replace(claims, executed=executed, values=None, metadata=None)
+
+    def check_again(self) -> None:
+        """What the kernel answers at work in its layer, and what the layer makes of it."""
+        self.bench.beat("checking again")
+        run, given = self.alone.made.run, []
+
+        def attend(*live: Any) -> Any:
+            given.append(run(*live))
+            return given[-1]
+
+        again = self.layer.run(attend)
+        check(given[0], self.alone.asked)
+        self.error = max(self.layer.check(answer, given[0]) for answer in (self.contenders[0].answer, again))
+
+
+def at_work(
+    around: Callable[[Question], Layer | None], asked: Question, alone: Sequence[Alone]
+) -> list[Entry]:
+    """Each of these kernels at work in the layer of the case; none where it has none."""
+    try:
+        layer = around(asked)
+    except Exception as failed:
+        return [lost(one.of, one.bench, SCOPE, failed) for one in alone]
+    return [InLayer(one.of, one.bench, alone=one, layer=layer) for one in alone] if layer else []

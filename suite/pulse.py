@@ -8,12 +8,19 @@ import mmap
 import struct
 from pathlib import Path
 
-LAYOUT = struct.Struct("=QiiI")  # beats, case, kernel, stage
+STAGES = ("making the operands", "preparing", "checking", "timing", "checking again", "metering")
+
+LAYOUT = struct.Struct("=QiiI")  # beats, case, entry, stage
 NOBODY = -1
 
 
+def trying(kernel: str) -> str:
+    """A further stage: that of a version of a model which tries a kernel."""
+    return f"trying {kernel}"
+
+
 class Pulse:
-    """A place (case, kernel, stage), counted: a count that stands still is a child that hangs."""
+    """A place (case, entry, stage), counted: a count that stands still is a child that hangs."""
 
     def __init__(self, file: Path) -> None:
         new = file.with_suffix(".new")
@@ -23,14 +30,14 @@ class Pulse:
             self._memory = mmap.mmap(opened.fileno(), LAYOUT.size)
         self._beats = 0
 
-    def beat(self, case: int, kernel: int, stage: int) -> None:
+    def beat(self, case: int, entry: int, stage: int) -> None:
         """Say where this process is."""
         self._beats += 1
-        LAYOUT.pack_into(self._memory, 0, self._beats, case, kernel, stage)
+        LAYOUT.pack_into(self._memory, 0, self._beats, case, entry, stage)
 
 
 def read(file: Path) -> tuple[int, int, int, int]:
-    """(beats, case, kernel, stage) as last written; before the first beat, nobody's."""
+    """(beats, case, entry, stage) as last written; before the first beat, nobody's."""
     try:
         return LAYOUT.unpack(file.read_bytes())
     except FileNotFoundError:

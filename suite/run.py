@@ -18,13 +18,15 @@ from suite.device import Device
 from suite.energy import IDLE, WINDOW
 from suite.isolate import Ending, Offspring
 from suite.journal import OUT, Journal
-from suite.kernel import KERNELS
+from suite.kernel import KERNELS, Kernel
+from suite.op import MODELS
 from suite.plan import Item
 from suite.record import Any_Line, Result, Run, header, read
 from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.selector import entries
 from suite.stated import describe, heading
+from suite.version import VERSIONS, Version
 from suite.winners import winners
 from suite.workload import WORKLOADS
 
@@ -110,7 +112,7 @@ class Running:
         earlier: Sequence[Any_Line] = (),
     ) -> None:
         self.items, self.device, self.options, self.show = items, device, options, show
-        self.entries = entries()
+        self.entries: dict[str, Kernel | Version] = {**entries(), **VERSIONS}
         header = None if earlier else self.header()  # before there is a file, so that no file lacks it
         self.journal = Journal(file, earlier)
         if header:
@@ -179,18 +181,21 @@ class Running:
 
     def _work(self, item: Item, visit: int, metered: bool) -> Work:
         """What of an item is still to be measured in this visit."""
-        cache = "rotating" if metered else self.options.cache
-        work = Work(item.workload, str(item.case), [])
-        for name in item.kernels:
-            if not self.journal.is_due(
-                (work.case, name, self.entries[name].hash, cache, self.device.threads, visit, "kernel")
-            ):
-                continue
-            if not self.journal.is_out(name):
-                work.kernels.append(name)
-            elif visit == 1:
-                self.journal.add(self._failure(work, name, visit, OUT, metered))
+        work = Work(item.workload, str(item.case), [], [])
+        versions = VERSIONS if item.case.data in MODELS and not metered else ()
+        for names, due in ((item.kernels, work.kernels), (versions, work.versions)):
+            due.extend(name for name in names if self._is_due(name, work, visit, metered))
         return work
+
+    def _is_due(self, name: str, work: Work, visit: int, metered: bool) -> bool:
+        """Whether an entry is to be measured; one that is tried no more gets a line that says so."""
+        of, cache = self.entries[name], "rotating" if metered else self.options.cache
+        if not self.journal.is_due((work.case, name, of.hash, cache, self.device.threads, visit, of.scope)):
+            return False
+        out = self.journal.is_out(name)
+        if out and visit == 1:
+            self.journal.add(self._failure(work, name, visit, OUT, metered))
+        return not out
 
     def _child(
         self,
@@ -234,20 +239,20 @@ class Running:
         return index
 
     def _lost(self, work: Work, visit: int, ending: Ending, at: int, metered: bool) -> None:
-        """A child died: a line for the kernel it died in, or for all of the case if it was in none."""
+        """A child died: a line for the entry it died in, or for all kernels of the case if it was in none."""
         if ending.case is None and not self.journal.results:
             raise Unusable(
                 f"the measuring process does not start: {ending.note}. `sparsemark devices` may say more."
             )
         culprits = work.kernels
-        if ending.kernel is not None and ending.case == at:
-            culprits = [work.kernels[ending.kernel]]
-            self.journal.struck(*culprits)
+        if ending.entry is not None and ending.case == at:
+            culprits = [ending.entry]
+            self.journal.struck(ending.entry)
         for name in culprits:
             self.journal.add(self._failure(work, name, visit, ending, metered))
 
     def _failure(self, work: Work, name: str, visit: int, ending: Ending, metered: bool) -> Result:
-        """The line of a kernel that cannot tell itself what became of it."""
+        """The line of an entry that cannot tell itself what became of it."""
         cache = "rotating" if metered else self.options.cache
         about = describe(work.workload, from_id(work.case), self.entries[name], self.device, visit, cache)
         return Result(**about, outcome=ending.outcome, note=ending.note)

@@ -1,15 +1,26 @@
 """Stated: a file's first line, what any line of a kernel says, and what all lines of a case say alike."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from suite import __version__, provenance, registry
 from suite.case import Case
 from suite.device import Device
-from suite.kernel import Kernel
 from suite.op import OPS, Op
 from suite.record import SCHEMA, Run, four_digits
 from suite.sparse import Sparse, structure
+
+
+class Raced(Protocol):
+    """What a line may be of: a kernel, or a version of a model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What a line says of it, whatever became of it."""
+        ...
 
 
 def heading(device: Device, **about: Any) -> Run:
@@ -26,10 +37,8 @@ def heading(device: Device, **about: Any) -> Run:
     )
 
 
-def describe(
-    workload: str, case: Case, kernel: Kernel, device: Device, visit: int, cache: str
-) -> dict[str, Any]:
-    """What a line says whatever became of the kernel."""
+def describe(workload: str, case: Case, of: Raced, device: Device, visit: int, cache: str) -> dict[str, Any]:
+    """What a line says, whatever came of it."""
     return {
         "device": device.key,
         "workload": workload,
@@ -41,13 +50,7 @@ def describe(
         "seed": case.seed,
         "data": case.data,
         "phase": case.regime,
-        "kernel": kernel.alone,
-        "selector": kernel.selector and kernel.selector.name,
-        "control": kernel.selector and kernel.selector.control,
-        "kernel_hash": kernel.hash,
-        "dense": kernel.dense,
-        "ids": list(kernel.ids),
-        "execution": kernel.execution,
+        **of.stated,
         "visit": visit,
         "cache": cache,
         "threads": device.threads,

@@ -4,10 +4,7 @@ A case whose data name a task is of that task's model, pruned to the case's patt
 share of each layer: what a study's `magnitude-uniform` makes of it at the case's seed. Its matrix is the
 first of the model's linear layers of that shape.
 
-Three versions of the model race, of the same weights: as torch runs it, zeros in place; with the quickest
-dense kernel in each layer; with the quickest sparse one. Which is quickest at a shape is tried there, among
-those that were quick on the case; a layer that none of them takes stays torch's. What lies between layers is
-as torch runs it, and to bring activations into the memory order that a kernel wants is a part of every call.
+What races is versions of it (suite/version.py). What lies between layers is as torch runs it.
 
 n counts the rows that such a layer multiplies in one call: of a classifier so many examples come at once; a
 language model reads a text of so many tokens, or, where n is 1, the token after a window whose keys and
@@ -17,8 +14,8 @@ An answer is held against the same model in float64. It may be off by a few time
 """
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,17 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suite.case import Case
+from suite.case import QUANTIZED, Case
 from suite.check import Question, Wrong
-from suite.kernel import Kernel, Prepared, Refused, kernel
-from suite.layer import Bench, Layer
-from suite.measure import Contender
+from suite.kernel import Refused
 from suite.method import named
-from suite.op import MODELS, OPS
+from suite.op import MODELS
 from suite.pattern import Pattern
+from suite.quantized import as_stored
 from suite.registry import Unusable
 from suite.rounding import ROUNDING
-from suite.selector import ready
 from suite.sparse import Sparse, from_positions
 from suite.stated import ledger
 from suite.studying.experiment import Experiment
@@ -47,15 +42,13 @@ from suite.task import TASKS, Problem
 
 METHOD = "magnitude-uniform"
 OP = "spmm"
-CANDIDATES = 5  # kernels of a kind that are tried at each shape: those quickest on the case itself
-TRIES = 3  # calls of each
 MARGIN = 3  # times the error of torch's own answer: others that are no less right round elsewhere
 
 Call = Callable[[Tensor], Tensor]
 
 
 def of_tasks(*names: str) -> None:
-    """Cases may name these tasks as their data from here on."""
+    """Cases may name these tasks as their data from here on. Their models are timed as a whole, too."""
     MODELS.update(dict.fromkeys(names, matrix))
 
 
@@ -101,24 +94,8 @@ def compressed(sparsifier: Sparsifier, name: str, case: Case) -> Sparse:
     starts = torch.cat([mask.new_zeros(1, dtype=torch.long), mask.sum(1).cumsum(0)])
     columns = mask.nonzero()[:, 1]
     shape = mask.shape[0], mask.shape[1]
-    return from_positions(
-        starts.numpy(), columns.numpy(), case.cast(layer.weight[mask]), shape, sparsifier.patterns[name]
-    )
-
-
-class Place(NamedTuple):
-    """Where a kernel may stand: a layer's case and operands."""
-
-    case: Case
-    operands: tuple[Sparse, Tensor]
-
-
-class Placed(NamedTuple):
-    """A kernel at a place. call: takes inputs [k, n] as layers pass them on, to [m, n]."""
-
-    kernel: Kernel
-    made: Prepared
-    call: Call
+    found = layer.weight[mask], shape, sparsifier.patterns[name]
+    return as_stored(case, from_positions(starts.numpy(), columns.numpy(), *found))
 
 
 class InPlace(nn.Module):
@@ -144,135 +121,94 @@ class InPlace(nn.Module):
         return out if self.bias is None else out + self.bias
 
 
-def whole(asked: Question) -> Layer | None:
-    """The model of a case; None: its data name none."""
+class Place(NamedTuple):
+    """Where a kernel may stand in a model, and the case and operands of the layer that it stands for."""
+
+    slot: InPlace
+    case: Case
+    operands: tuple[Sparse, Tensor]
+
+
+@dataclass
+class Model:
+    """A pruned model on its device: as torch runs it, and with a place for a kernel in each linear layer.
+
+    plain, fitted: what either says of inputs. live: the inputs of a call, one of two.
+    inputs, expected: both, and the answers in float64. allowed: how far off one may be.
+    nominal, useful: FLOPs of its linear layers; beside: of what lies between them.
+    """
+
+    name: str
+    plain: Call
+    fitted: Call
+    places: Sequence[Place]
+    live: Tensor
+    inputs: Sequence[Tensor]
+    expected: Sequence[Tensor]
+    allowed: float
+    nominal: int
+    useful: int
+    beside: int
+    now: int = 0
+
+    def with_kernels(self, calls: Sequence[Call | None]) -> Tensor:
+        """What it says of the live inputs with these in its places; None: torch's own."""
+        for one, call in zip(self.places, calls, strict=True):
+            one.slot.call = call
+        return self.fitted(self.live)
+
+    def turn(self) -> None:
+        """Put the other inputs in the place of those that are there, so that a kept answer shows itself."""
+        self.now = 1 - self.now
+        self.live.copy_(self.inputs[self.now])
+
+    def check(self, answer: Tensor) -> float:
+        """The share of what roundings explain by which the worst row is off. Raises Wrong above 1."""
+        worst = off(answer, self.expected[self.now]) / self.allowed
+        if not worst <= 1:
+            raise Wrong(f"the answer of {self.name} is off by {worst:.3g} times what roundings explain")
+        return worst
+
+    def stated(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What lines of a case state, with the work of all of it; its bytes are not told."""
+        work = {"flops_nominal": self.nominal + self.beside, "flops_useful": self.useful + self.beside}
+        return facts | work | {"bytes_live": None}
+
+
+def whole(asked: Question) -> Model:
+    """The model of a case whose data name one. Refused, Unusable: it is not timed so."""
     case, device = asked.case, asked.operands[0].values.device
-    if case.data not in MODELS:
-        return None
-    if case.torch_dtype not in ROUNDING:
+    if case.torch_dtype not in ROUNDING or case.dtype in QUANTIZED:
         raise Refused(f"a whole model is timed in {', '.join(str(one)[6:] for one in ROUNDING)}")
     sparsifier = pruned(case.data, case.seed, case.pattern)
     context, inputs = read(sparsifier, case)
     exact, torchs = (copy.deepcopy(sparsifier.model).eval().requires_grad_(False) for _ in range(2))
     answers = asking(sparsifier.problem, exact.double(), context)
-    beside = asking(sparsifier.problem, torchs.to(device, case.torch_dtype), context)
+    plain = asking(sparsifier.problem, torchs.to(device, case.torch_dtype), context)
     mine = [as_float(one, case.torch_dtype).to(device) for one in inputs]
     expected = [answers(as_float(one, torch.float64).cpu()) for one in mine]
-    own = [off(beside(one), right) for one, right in zip(mine, expected, strict=True)]
-    allowed = MARGIN * max(own) + ROUNDING[case.torch_dtype]
-    live, now = mine[0].clone(), 0
-
-    ours = copy.deepcopy(torchs)
-    slots = [slot(ours, name) for name in linears(ours, sparsifier)]
-    inside = asking(sparsifier.problem, ours, context)
+    own = [off(plain(one), right) for one, right in zip(mine, expected, strict=True)]
+    fitted = copy.deepcopy(torchs)
+    slots = {name: slot(fitted, name) for name in linears(fitted, sparsifier)}
+    inside, live = asking(sparsifier.problem, fitted, context), mine[0].clone()
     with counting() as counter:
         inside(live)
-    names = linears(sparsifier.model, sparsifier)
-    places = [standing(sparsifier, name, one.given, case) for name, one in zip(names, slots, strict=True)]
+    places = [standing(sparsifier, name, one, case) for name, one in slots.items()]
     facts = [ledger(one.case, (one.operands[0].to("cpu"), one.operands[1].cpu())) for one in places]
-    counted = {name: sum(one[name] for one in facts) for name in ("flops_nominal", "flops_useful")}
-    flops = counter.get_total_flops() - counted["flops_nominal"]
-
-    def run(*calls: Call | None) -> Tensor:
-        for one, call in zip(slots, calls, strict=True):
-            one.call = call
-        return inside(live)
-
-    def turn() -> None:
-        nonlocal now
-        now = 1 - now
-        live.copy_(mine[now])
-
-    def check(answer: Any, given: Any) -> float:
-        worst = off(answer, expected[now]) / allowed
-        if not worst <= 1:
-            raise Wrong(f"the answer of {case.data} is off by {worst:.3g} times what roundings explain")
-        return worst
-
-    def with_best(able: Sequence[Kernel], bench: Bench) -> Prepared:
-        found = quickest(places, able[:CANDIDATES], bench)
-        calls = [one and one.call for one in found]
-        return Prepared(lambda: run(*calls), executed(found, flops), note=named_in(found), hidden=True)
-
-    @kernel(op=OP, dtypes=(case.dtype,), dense=True, keep=False)
-    def torch_model(able: Sequence[Kernel], bench: Bench) -> Prepared:
-        """The model as torch runs it, zeros in place."""
-        return Prepared(lambda: beside(live), counted["flops_nominal"] + flops, hidden=True)
-
-    @kernel(op=OP, dtypes=(case.dtype,), dense=True, keep=False)
-    def dense_model(able: Sequence[Kernel], bench: Bench) -> Prepared:
-        """The model with the quickest dense kernel in each layer, zeros in place."""
-        return with_best([one for one in able if one.dense], bench)
-
-    @kernel(op=OP, dtypes=(case.dtype,), keep=False)
-    def sparse_model(able: Sequence[Kernel], bench: Bench) -> Prepared:
-        """The model with the quickest sparse kernel in each layer."""
-        return with_best([one for one in able if one.execution == "sparse"], bench)
-
-    versions = torch_model, dense_model, sparse_model
-    return Layer(run, check, flops, (), versions, turn, counted)
-
-
-def quickest(places: Sequence[Place], able: Sequence[Kernel], bench: Bench) -> list[Placed | None]:
-    """The kernel of each place that takes least time at the first place of its shape. None: none takes it.
-
-    Refused: none takes any.
-    """
-    best: dict[Case, Kernel | None] = {}
-    for one in places:
-        if one.case not in best:
-            tried = [(seconds, at) for at, each in enumerate(able) if (seconds := trial(one, each, bench))]
-            best[one.case] = able[min(tried)[1]] if tried else None
-    if not any(best.values()):
-        raise Refused("no kernel of this kind takes a layer of the model")
-    return [(of := best[one.case]) and placed(one, of) for one in places]
-
-
-def trial(place: Place, of: Kernel, bench: Bench) -> float | None:
-    """Seconds that a kernel takes at a place, the least of a few; None: it refuses the place, or fails there.
-
-    From activations as layers pass them on, token-major, to such ones. Why a kernel fails is told where it
-    has lines at such a shape.
-    """
-    if of.refusals(place.case, bench.device):
-        return None
-    bench.trying(of)
-    given = place.operands[1].t().contiguous().t()
-    try:
-        made = placed(place, of)
-        one = Contender(of.name, lambda: made.call(given).t().contiguous(), (made.made.holds, given))
-        one.hidden = made.made.hidden
-        one.timer = bench.device.timer(one, bench.cache)
-        return min((found for _ in range(TRIES) if (found := one.timer.sample())), default=None)
-    except Exception:  # a stranger's kernel may fail in any way
-        return None
-
-
-def placed(place: Place, of: Kernel) -> Placed:
-    """A kernel prepared at a place."""
-    live = OPS[OP].live
-    operands = of.arrange(tuple(one.clone() for one in place.operands), live)
-    own, made = operands[live[0]], ready(of, place.case, operands)
-
-    def call(given: Tensor) -> Tensor:
-        ready_made = of.live_order == "columns" or given.is_contiguous()
-        found = made.run(given if ready_made else own.copy_(given))
-        return found if isinstance(found, Tensor) else torch.from_numpy(found)
-
-    return Placed(of, made, call)
-
-
-def executed(found: Sequence[Placed | None], beside: int) -> int | None:
-    """FLOPs of all kernels and of what is beside them; None: one does not tell, or stands nowhere."""
-    told = [
-        one and (one.made.executed() if callable(one.made.executed) else one.made.executed) for one in found
-    ]
-    return None if None in told else sum(each for each in told if each) + beside
-
-
-def named_in(found: Sequence[Placed | None]) -> dict[str, int]:
-    """How many layers each kernel has."""
-    return dict(Counter(one.kernel.name if one else "torch" for one in found).most_common())
+    nominal, useful = (sum(one[name] for one in facts) for name in ("flops_nominal", "flops_useful"))
+    return Model(
+        name=case.data,
+        plain=plain,
+        fitted=inside,
+        places=places,
+        live=live,
+        inputs=mine,
+        expected=expected,
+        allowed=MARGIN * max(own) + ROUNDING[case.torch_dtype],
+        nominal=nominal,
+        useful=useful,
+        beside=counter.get_total_flops() - nominal,
+    )
 
 
 def slot(model: nn.Module, name: str) -> InPlace:
@@ -283,10 +219,10 @@ def slot(model: nn.Module, name: str) -> InPlace:
     return made
 
 
-def standing(sparsifier: Sparsifier, name: str, given: Tensor, case: Case) -> Place:
+def standing(sparsifier: Sparsifier, name: str, slot: InPlace, case: Case) -> Place:
     """A layer of the model, and the inputs that it had."""
-    a = compressed(sparsifier, name, case).to(given.device)
-    return Place(case.with_sizes(m=a.shape[0], k=a.shape[1], n=given.shape[1]), (a, given.contiguous()))
+    a, given = compressed(sparsifier, name, case).to(slot.given.device), slot.given.contiguous()
+    return Place(slot, case.with_sizes(m=a.shape[0], k=a.shape[1], n=given.shape[1]), (a, given))
 
 
 def read(sparsifier: Sparsifier, case: Case) -> tuple[Tensor | None, list[Tensor]]:

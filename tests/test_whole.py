@@ -1,5 +1,7 @@
 """Whole models: pruned as studies prune them, run by kernels in each layer, timed and checked as one."""
 
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import replace
 
@@ -8,24 +10,29 @@ import torch
 from lines import header, line, score, write
 from msgspec import structs
 
-from suite import models, report, whole
+from suite import models, report, version, whole
 from suite.case import case, from_id
 from suite.check import Wrong, question
 from suite.cli import main
 from suite.cpu.device import Cpu
+from suite.entry import Bench
+from suite.isolate import Ending
 from suite.kernel import KERNELS, Prepared, Refused, kernel
-from suite.layer import Bench
 from suite.measure import Effort
 from suite.op import MODELS, discover_parts, make_operands
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.plan import plan
+from suite.reading.end_to_end import alone, in_a_line
+from suite.reading.frame import tidy
 from suite.reading.joined import devices_of
 from suite.record import read
 from suite.recordings import Asked
 from suite.registry import Unusable, discover
+from suite.run import Options, Running
 from suite.selector import entries
 from suite.task import TASKS
+from suite.version import VERSIONS
 from suite.visit import Visit
 from suite.workload import WORKLOADS
 
@@ -49,7 +56,7 @@ def short():
     whole.pruned.cache_clear()
 
 
-def layer_of(one):
+def model_of(one):
     return whole.whole(question(one, make_operands(one)))
 
 
@@ -57,15 +64,19 @@ def bench():
     return Bench(Cpu(1), "hot", lambda _: None)
 
 
-def versions(layer, *names):
+def versions(model, *names):
     """The versions by name, prepared with these kernels."""
     used = [KERNELS[name] for name in names or KERNELS_USED]
-    return {one.name: one.prepare(used, bench()) for one in layer.versions}
+    return {name: one.prepare(model, used, bench()) for name, one in VERSIONS.items()}
+
+
+def sparse_model(model, *kernels):
+    return VERSIONS["sparse_model"].prepare(model, kernels, bench())
 
 
 @pytest.fixture(scope="module", params=(TEXT, TOKEN, PICTURES), ids=("text", "token", "pictures"))
 def both(request, short):
-    return request.param, layer_of(request.param)
+    return request.param, model_of(request.param)
 
 
 def test_the_matrix_of_a_case_is_a_layer_of_the_model_pruned_by_magnitude():
@@ -80,23 +91,23 @@ def test_the_matrix_of_a_case_is_a_layer_of_the_model_pruned_by_magnitude():
 
 def test_each_version_answers_as_the_masked_model_does(both):
     """In float64, to a few roundings; and to other inputs another thing."""
-    asked, layer = both
-    for name, made in versions(layer).items():
+    asked, model = both
+    for name, made in versions(model).items():
         first = made.run().clone()
-        assert 0 <= layer.check(first, None) <= 1, name
-        layer.turn()
+        assert 0 <= model.check(first) <= 1, name
+        model.turn()
         try:
             other = made.run()
-            assert layer.check(other, None) <= 1 and not torch.allclose(first, other), name
+            assert model.check(other) <= 1 and not torch.allclose(first, other), name
             with pytest.raises(Wrong, match=f"the answer of {asked.data} is off by"):
-                layer.check(first, None)
+                model.check(first)
         finally:
-            layer.turn()
+            model.turn()
 
 
 def test_kernels_are_in_every_layer_and_the_note_says_which(both):
-    asked, layer = both
-    made = versions(layer)
+    asked, model = both
+    made = versions(model)
     count = {"byte_lm": 28, "digits_mlp": 3}[asked.data]
     for name in ("dense_model", "sparse_model"):
         assert sum(made[name].note.values()) == count
@@ -105,18 +116,18 @@ def test_kernels_are_in_every_layer_and_the_note_says_which(both):
 
 
 def test_its_flops_are_those_of_all_layers_and_what_is_beside_them(both):
-    asked, layer = both
-    stated = layer.stated({"flops_nominal": 1, "flops_useful": 1, "bytes_live": 5, "sparsity": 0.5})
-    made = versions(layer, "spmm_dense_linear", "spmm_csr_torch")
+    asked, model = both
+    stated = model.stated({"flops_nominal": 1, "flops_useful": 1, "bytes_live": 5, "sparsity": 0.5})
+    made = versions(model, "spmm_dense_linear", "spmm_csr_torch")
     assert stated["flops_nominal"] == made["torch_model"].executed == made["dense_model"].executed
     assert stated["flops_useful"] == made["sparse_model"].executed and stated["bytes_live"] is None
     sizes = sum(one.weight.numel() for one in whole.pruned(asked.data, 0, asked.pattern).layers.values())
     products = 2 * sizes * asked["n"]
-    assert stated["flops_nominal"] - layer.flops == products
-    assert stated["flops_useful"] - layer.flops == pytest.approx(
+    assert stated["flops_nominal"] - model.beside == products
+    assert stated["flops_useful"] - model.beside == pytest.approx(
         products * (1 - asked.pattern.sparsity), rel=1e-3
     )
-    assert (layer.flops > 0) == (asked.data == "byte_lm"), "attention and the head"
+    assert (model.beside > 0) == (asked.data == "byte_lm"), "attention and the head"
 
 
 @torch.no_grad()
@@ -148,32 +159,31 @@ def failing(a, b):
 
 
 def test_a_layer_that_is_wrong_is_found_in_the_answer_of_the_whole():
-    layer = layer_of(TEXT)
+    model = model_of(TEXT)
     with pytest.raises(Wrong, match="times what roundings explain"):
-        layer.check(layer.versions[2].prepare([of_another], bench()).run(), None)
+        model.check(sparse_model(model, of_another).run())
 
 
 def test_what_no_kernel_takes_stays_torchs_and_where_none_takes_any_it_is_said():
-    layer = layer_of(TEXT)
-    sparse = layer.versions[2]
-    made = sparse.prepare([failing, choosy], bench())
+    model = model_of(TEXT)
+    made = sparse_model(model, failing, choosy)
     assert made.note == {"torch": 20, "choosy": 8} and made.executed is None
-    assert layer.check(made.run(), None) <= 1
+    assert model.check(made.run()) <= 1
     with pytest.raises(Refused, match="takes a layer of the model"):
-        sparse.prepare([failing], bench())
+        sparse_model(model, failing)
 
 
 def test_the_quickest_at_each_shape_is_chosen(monkeypatch):
     seconds = {"spmm_csr_torch": {352: 1.0, 128: 3.0}, "spmm_csr_tiled": {352: 2.0, 128: 2.0}}
-    monkeypatch.setattr(whole, "trial", lambda at, of, _: seconds[of.name][at.case["m"]])
-    made = layer_of(TEXT).versions[2].prepare([KERNELS[name] for name in seconds], bench())
+    monkeypatch.setattr(version, "trial", lambda at, of, _: seconds[of.name][at.case["m"]])
+    made = sparse_model(model_of(TEXT), *(KERNELS[name] for name in seconds))
     assert made.note == {"spmm_csr_tiled": 20, "spmm_csr_torch": 8}
 
 
 def visited(one, *names):
     there = entries()
     visit = Visit(Cpu(1), 1, effort=Effort(cap=0.005))
-    return list(visit.results("models", one, [there[name] for name in names]))
+    return list(visit.results("models", one, [there[name] for name in names], list(VERSIONS.values())))
 
 
 def test_a_visit_has_lines_of_the_kernels_and_of_the_models():
@@ -190,9 +200,88 @@ def test_a_visit_has_lines_of_the_kernels_and_of_the_models():
     assert only.outcome == "refused" and "no kernel of this kind" in only.note
 
 
-def test_a_case_of_no_model_has_no_version_of_it():
-    one = case("spmm", Unstructured(0.5), m=8, k=8, n=4)
-    assert whole.whole(question(one, make_operands(one))) is None
+def test_what_is_said_of_a_model_that_cannot_be_timed_is_said_from_end_to_end():
+    """Of its versions, not of the kernels, which are timed by themselves all the same."""
+    found = visited(PICTURES.with_sizes(n=600), *KERNELS_USED)
+    assert [(line.kernel, line.scope, line.outcome) for line in found] == [
+        *((name, "end_to_end", "refused") for name in VERSIONS),
+        *((name, "kernel", "ok") for name in KERNELS_USED),
+    ]
+    assert "512 at most" in found[0].note and not found[0].seconds
+
+
+DEADLY = '''
+import ctypes
+import torch
+from sparsemark import kernel
+
+prepared = []
+
+@kernel(op="spmm")
+def spmm_deadly(a, b):
+    """It dies at layers of the model that are not the case's."""
+    if a.shape[0] == 128:
+        ctypes.memset(0, 1, 1)
+    return lambda b: torch.from_numpy(a.scipy() @ b.numpy())
+
+@kernel(op="spmm", dense=True)
+def spmm_tired(a, b):
+    """It dies there at the second call, once it has been tried at both shapes."""
+    prepared.append(a.shape[0])
+    calls = []
+
+    def run(b):
+        calls.append(b)
+        if len(calls) == 2 and prepared.count(128) > 2:
+            ctypes.memset(0, 1, 1)
+        return a.dense @ b
+
+    return run
+'''
+
+
+def test_a_death_in_a_version_is_its_own_outcome(tmp_path):
+    """Whether a kernel that it tries dies, or it does itself while it is timed."""
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    words = (
+        "--plugin",
+        "deadly.py",
+        "--kernels",
+        "spmm_deadly,spmm_tired",
+        "--threads",
+        "1",
+        "--visits",
+        "1",
+    )
+    done = subprocess.run(
+        (sys.executable, "-m", "suite", "run", "--case", str(TOKEN), *words, "--out", "run.jsonl"),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = read(tmp_path / "run.jsonl")
+    assert not found.faults
+    assert {(line.kernel, line.scope): (line.outcome, line.note) for line in found.results} == {
+        ("sparse_model", "end_to_end"): ("broken", "the process died of SIGSEGV (trying spmm_deadly)"),
+        ("dense_model", "end_to_end"): ("broken", "the process died of SIGSEGV (timing)"),
+        ("torch_model", "end_to_end"): ("ok", ""),
+        ("spmm_deadly", "kernel"): ("ok", ""),
+        ("spmm_tired", "kernel"): ("ok", ""),
+    }
+
+
+def test_versions_race_where_a_case_is_of_a_model_and_times_are_taken(tmp_path):
+    items = plan([], "smoke", cases=[str(TOKEN), str(replace(TOKEN, data=""))])
+    running = Running(items, Cpu(1), Options(), tmp_path / "run.jsonl")
+    of_model, of_none = (running._work(item, 1, metered=False) for item in items)
+    assert of_model.versions == list(VERSIONS) and of_none.versions == [] and of_none.kernels
+    assert running._work(items[0], 1, metered=True).versions == []
+    ending = Ending("broken", "the process died", 0, "dense_model")
+    running._lost(of_model, 1, ending, 0, metered=False)
+    again = running._work(items[0], 2, metered=False)
+    assert again.versions == ["torch_model", "sparse_model"] and again.kernels == of_model.kernels
+    running.journal.close()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +294,7 @@ def test_a_case_of_no_model_has_no_version_of_it():
 )
 def test_a_case_that_the_model_does_not_have_is_refused_in_a_sentence(sizes, says):
     with pytest.raises(Unusable, match=says):
-        layer_of(PICTURES.with_sizes(**sizes))
+        model_of(PICTURES.with_sizes(**sizes))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +360,9 @@ def test_a_folder_of_the_users_is_timed_as_a_whole(tiny, capsys):
     )
     with pytest.raises(SystemExit) as ended:
         main(("run", "models", *map(str, words), "--visits", "1", "--threads", "1", "--out", str(file)))
-    assert ended.value.code in (0, None), capsys.readouterr().err
+    said = capsys.readouterr()
+    assert ended.value.code in (0, None), said.err
+    assert "Whole models, end to end: tiny " in said.out
     recorded = read(file)
     models = [line for line in recorded.results if line.scope != "kernel"]
     assert all(line.outcome == "ok" for line in models), [line.note for line in models]
@@ -335,6 +426,20 @@ def test_what_is_left_of_the_layers_speed_up_is_the_gap(tmp_path):
     report.write([one.file for one in view.recorded], tmp_path / "site")
     page = (tmp_path / "site" / "pareto.html").read_text()
     assert ">-25 %<" in page and "from end to end" in page and set(view.frame["scope"]) == {"kernel"}
+
+
+def test_a_terminal_is_told_what_whole_models_gained(tmp_path):
+    def said(*lines):
+        recorded = [read(write(tmp_path / "run.jsonl", header(), *lines))]
+        return in_a_line(alone(tidy(recorded, "end_to_end"), tidy(recorded)))
+
+    lines = list(lines_of_a_model())
+    assert said(*lines) == "byte_lm 1.5x (1.5-1.5), its largest layer 2.0x"
+    once = [one for one in lines if one.visit == 1 and one.scope == "end_to_end"]
+    assert said(*once) == "byte_lm 1.5x (one visit: no interval)"
+    assert said(*(one for one in lines if one.scope == "kernel")) == ""
+    others = [structs.replace(one, case=one.case.replace("n=256", "n=1")) for one in lines]
+    assert said(*lines, *others) == "byte_lm 1.5x in 2 cases"
 
 
 @pytest.mark.parametrize("other", [{"method": "wanda-uniform"}, {"layers": (GATE, GATE | {"m": 7})}])

@@ -1,13 +1,13 @@
 """Models timed as a whole, beside the layers of theirs that are timed alone.
 
 What lies between layers is the same work whatever is pruned, so a model gains less than its layers do. A case
-is the largest layer of its model; what stands around it is suite/whole.py's.
+is the largest layer of its model, whose versions race beside the kernels (suite/version.py).
 """
 
 from suite.case import case
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
-from suite.whole import of_tasks, whole
+from suite.whole import of_tasks
 from suite.workload import workload
 
 of_tasks("byte_lm", "digits_mlp", "digits_vit")
@@ -19,7 +19,7 @@ VISION, PATCHES = {"m": 96, "k": 32}, 8
 SPARSITIES = {"smoke": (0.5,), "default": (0.5,), "full": (0.5, 0.8, 0.9)}
 
 
-@workload(version=1, layer=whole, ids=("s4",))
+@workload(version=1, ids=("s4",))
 def models(extent):
     """Whole models: a language model on a text and on the token after it; in full, classifiers on a batch."""
     patterns = [Unstructured(one) for one in SPARSITIES[extent]]

@@ -23,7 +23,8 @@ from suite.commands import load, print_cautions
 from suite.device import Device
 from suite.plan import parse_axes, plan, without
 from suite.profile import profile
-from suite.reading import answers, frame
+from suite.reading import answers, end_to_end, frame
+from suite.reading.opened import opened
 from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.run import Options, Running, default_file, newest, resume
@@ -160,12 +161,15 @@ def measure(device: Device, given: argparse.Namespace) -> int:
                 f"\nInterrupted. What was measured is in {file}; --resume goes on with it.", file=sys.stderr
             )
             return 130
-    done = frame.read(file)
+    recorded = [opened(file)]
+    done = frame.tidy(recorded)
     if given.json:
         found = [asdict(one) for one in answers.answers(done)]
         print(json.dumps({"file": str(file), "rows": len(done), "answers": found}, indent=2))
         return 0
     Console().print(answers.table(answers.answers(done)))
+    if models := end_to_end.in_a_line(end_to_end.alone(frame.tidy(recorded, "end_to_end"), done)):
+        Console().print(f"Whole models, end to end: {models}", style="dim", highlight=False)
     print(f"{len(done)} kernels on cases, in {file}")
     return 0
 

@@ -4,14 +4,16 @@ Zeros shorten layers, and nothing of what lies between them, nor what it costs t
 How much of the layers' speed-up is left of a model is the gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from suite.reading.answers import span
 from suite.reading.frame import Rows
 from suite.reading.joined import DTYPE, Measured, whole_of
 from suite.reading.scores import Study
+from suite.reading.units import times
 from suite.record import Score
 from suite.whole import METHOD
 
@@ -70,6 +72,23 @@ def alone(models: Rows, kernels: Rows) -> dict[tuple[str, str], list[Timed]]:
     pairs = models[["data", "device"]].dropna().drop_duplicates().itertuples(index=False)
     found = {(task, device): timed(models, kernels, task, device) for task, device in pairs}
     return {pair: some for pair, some in found.items() if some}
+
+
+def in_a_line(found: Mapping[tuple[str, str], Sequence[Timed]]) -> str:
+    """What whole models gained, for a terminal; empty where none was timed."""
+    return "; ".join(f"{task} {gained(some)}" for (task, _), some in found.items())
+
+
+def gained(models: Sequence[Timed]) -> str:
+    """One model with its interval and its largest layer, several as a range and their count."""
+    if len(models) > 1:
+        return f"{span([one.gain[0] for one in models], times)} in {len(models)} cases"
+    (one,) = models
+    gain, low, high = one.gain
+    band = (
+        "one visit: no interval" if low is None or high is None else f"{times(low)[:-1]}-{times(high)[:-1]}"
+    )
+    return f"{times(gain)} ({band})" + (f", its largest layer {times(one.largest)}" if one.largest else "")
 
 
 def of_case(rows: Rows, kernels: Rows, study: Study | None, here: Measured | None) -> Timed | None:
