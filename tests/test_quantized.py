@@ -28,7 +28,7 @@ pytestmark = pytest.mark.paper("gqsa")
 discover_parts()
 discover()
 
-SOURCE = Path(conformance.__file__).parent.parent / "kernels/spmm/spmm_quantized.cpp"
+SOURCE = Path(conformance.__file__).parent.parent / "kernels/spmm/codes.cpp"
 NATIVE = pytest.mark.skipif(bool(native.missing()), reason="; ".join(native.missing()))
 
 
@@ -146,7 +146,7 @@ LESSER = (("-mno-avx512bf16",), ("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2",
 @NATIVE
 @pytest.mark.parametrize("flags", LESSER, ids=" ".join)
 def test_groups_are_right_for_lesser_processors(flags, device):
-    kernels = pytest.importorskip("suite.kernels.spmm.spmm_quantized")
+    kernels = pytest.importorskip("suite.kernels.spmm.codes")
     if device.isa and "avx512_vbmi2" not in device.isa:
         pytest.skip("these are flags for x86 with all of AVX-512")
     library = native.load(SOURCE, *flags)

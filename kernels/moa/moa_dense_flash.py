@@ -7,8 +7,8 @@ import torch
 
 from suite.kernel import Prepared, kernel
 from suite.kernels.moa import moa_dense_mm as layer
-from suite.kernels.moa.heads import DIVIDES, flash
-from suite.kernels.moa.heads import refuse as unfit
+from suite.kernels.moa.flash import DIVIDES, flash
+from suite.kernels.moa.flash import refuse as unfit
 
 
 def refuse(case, device):

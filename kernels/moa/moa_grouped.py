@@ -20,7 +20,7 @@ from suite import native
 from suite.cpu.info import cache_bytes
 from suite.formats.routing import most, touched
 from suite.kernel import Prepared, kernel
-from suite.kernels.moa.heads import DIVIDES, flash, refuse
+from suite.kernels.moa.flash import DIVIDES, flash, refuse
 from suite.kernels.moe.moe_grouped import ALONE, TURNS, Routes, raw
 from suite.sparse import Sparse
 
