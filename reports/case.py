@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from suite import record
+from suite.case import multiplied_as
 from suite.reading.frame import ceilings_of
 from suite.reading.strip import span, strip
 from suite.reading.structure import SAYS
@@ -60,7 +61,7 @@ def section(number, about, pairs, ceilings):
         "structure": [
             (SAYS.get(name, name), f"{value:.3g}") for name, value in structure.items() if value is not None
         ],
-        "peak": ceiling.flops.get(pairs[0][1].first.dtype) if ceiling else None,
+        "peak": ceiling.flops.get(multiplied_as(pairs[0][1].first.dtype)) if ceiling else None,
         "memory": ceiling.bandwidth.get("memory") if ceiling else None,
         "raw": [raw(line) for _, row in pairs for line in (*row.lines.values(), *row.energy)],
     }

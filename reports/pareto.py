@@ -52,6 +52,7 @@ def section(id, study, device, view, models):
     best = front([(one["gain"], one["value"].middle * (1 if higher else -1)) for one in points])
     for one, on_it in zip(points, best, strict=True):
         one["front"] = on_it
+    pruned = [one for one in points if not (one["control"] or one["dense"])]
     return {
         "id": id,
         "name": study.task,
@@ -65,7 +66,8 @@ def section(id, study, device, view, models):
         "batch": points[0]["joined"].batch if points else None,
         "points": sorted(points, key=lambda one: (not one["front"], -one["gain"])),
         "unmetered": unmetered(points),
-        "faster": sum(one["gain"] > 1 for one in points),
+        "pruned": len(pruned),
+        "faster": sum(one["gain"] > 1 for one in pruned),
         "figure": score_figures.front(points, study.dense_value, study.metric) if points else None,
     }
 

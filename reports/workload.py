@@ -5,6 +5,7 @@ from math import inf
 
 import pandas as pd
 
+from suite.case import multiplied_as
 from suite.reading import figures
 from suite.reading.answers import called
 from suite.reading.frame import ceilings_of
@@ -137,7 +138,8 @@ def summaries(prefix, tables, dtype, ceiling):
         for draw, (column, show) in SUMMARIES.items()
         if best[column].lt(inf).any()
     ]
-    peak, memory = (ceiling.flops.get(dtype), ceiling.bandwidth.get("memory")) if ceiling else (None, None)
+    flops, bandwidth = (ceiling.flops, ceiling.bandwidth) if ceiling else ({}, {})
+    peak, memory = flops.get(multiplied_as(dtype)), bandwidth.get("memory")
     if peak and memory and best["moved"].notna().any():
         made.append(
             {

@@ -42,6 +42,11 @@ def regime_of(n: int) -> str:
     return next(name for most, name in REGIMES if n <= most)
 
 
+def multiplied_as(dtype: str) -> str:
+    """The dtype in which such numbers are multiplied: of weights of few bits, that of what they stand for."""
+    return UNPACKED if dtype in QUANTIZED else dtype
+
+
 def answer_of(dtype: torch.dtype) -> torch.dtype:
     """What a product of such numbers is given in: of those with a scale, bfloat16."""
     return torch.bfloat16 if dtype in SCALES else dtype

@@ -175,7 +175,10 @@ def given(case: Case) -> Sparse:
             f"{case}: {case.data} holds values up to {largest:.3g}; {case.dtype} reaches {most:.3g} at its "
             "scale. Measure it in another dtype, or scale it."
         )
-    return as_stored(case, a)
+    made = as_stored(case, a)
+    if case.dtype in QUANTIZED and not made.values.isfinite().all():
+        raise Unusable(f"{case}: {case.data} holds values that {case.dtype} has no scale for.")
+    return made
 
 
 def generator(case: Case, salt: int = 0) -> torch.Generator:

@@ -6,6 +6,7 @@ still answers from which sparsity on sparsity pays.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -80,8 +81,13 @@ def plan(
         if one.on == device_kind and any(fnmatch(name, glob) for glob in globs)
     ]
     if not able:
-        there = ", ".join(sorted(name for name, one in entries().items() if one.on == device_kind))
-        raise Unusable(f"--kernels {kernels!r} matches none of the {device_kind} kernels: {there or 'none'}.")
+        there = sorted(name for name, one in entries().items() if one.on == device_kind)
+        near = [name for glob in globs for name in get_close_matches(glob, there, cutoff=0.4)]
+        meant = f"Near it: {', '.join(dict.fromkeys(near))}. " if near else ""
+        raise Unusable(
+            f"--kernels {kernels!r} matches none of the {len(there)} kernels for {device_kind}. {meant}"
+            "`sparsemark list` prints them all."
+        )
     if kernels == "*":  # naming a kernel is asking for it at any extent
         able = [one for one in able if extent in one.extents]
     for _, case in ordered:

@@ -12,8 +12,8 @@ from suite.case import QUANTIZED, Case
 from suite.sparse import Sparse, with_values
 
 GROUP = 32  # weights side by side in a row
-SCALE_BITS = 16  # that a scale takes
-SIGNIFICANT = 5  # bits of it that are used: a code has 3 or a power of two, bfloat16 has 8
+SIGNIFICANT = 5  # bits of a scale that are used: a code has 3 or is a power of two, bfloat16 has 8
+LEAST = torch.finfo(torch.bfloat16).tiny  # a scale: below it bfloat16 has fewer bits
 
 
 def reach(bits: int) -> int:
@@ -33,9 +33,8 @@ def as_stored(case: Case, a: Sparse) -> Sparse:
     if not len(firsts):
         return with_values(a, values.to(case.torch_dtype))
     least, most = (torch.from_numpy(end.reduceat(values.numpy(), firsts)) for end in (np.minimum, np.maximum))
-    scale = few_digits(torch.maximum(-least / reach(bits), most / (reach(bits) - 1)))
+    scale = few_digits(torch.maximum(-least / reach(bits), most / (reach(bits) - 1)).clamp(min=LEAST))
     scale = scale.repeat_interleave(torch.from_numpy(np.diff(firsts, append=a.nonzeros)))
-    scale = scale.where(scale > 0, 1.0)  # of a group of stored zeros
     code = (values / scale).round().clamp(-reach(bits), reach(bits) - 1)
     code = code.where((code != 0) | (values == 0), values.sign())
     return with_values(a, (code * scale).to(case.torch_dtype))

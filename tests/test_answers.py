@@ -72,13 +72,13 @@ def test_only_refusals_are_no_sparse_kernel_and_why() -> None:
 
 def test_dense_alone_is_no_sparse_kernel() -> None:
     made = cell(line(dense=True, seconds=[1e-3] * 4))
-    assert made.faster == "not known: none was run on these cases"
+    assert made.faster == "not known: none was run on these cases, or its source has changed since"
 
 
 def test_sparse_alone_is_no_dense_line() -> None:
     made = cell(line(seconds=[1e-3] * 4))
     assert (made.since, made.break_even) == ("no dense line", "not known")
-    assert made.faster == "not known: no dense kernel was run"
+    assert made.faster == "not known: no dense kernel was run: --kernels takes several, with commas"
 
 
 def test_one_visit_says_so() -> None:
@@ -117,8 +117,8 @@ def test_lone_sparsities_of_several_curves_are_gathered() -> None:
         )
     ]
     made = cell(*lines)
-    assert made.since == "always (1 of 3 curves); faster at 90 % (2 of 3 curves)"
-    assert made.brief.since == "always (1 of 3)"
+    assert made.since == "always, 50 to 90 % (1 of 3 curves); faster at 90 % (2 of 3 curves)"
+    assert made.brief.since == "always, 50 to 90 % (1 of 3)"
     assert made.brief.faster == "in 3 of 3: 4.0x to 9.0x"
 
 

@@ -8,8 +8,10 @@ from msgspec.structs import replace
 
 from suite import report
 from suite.commands import load
+from suite.device import Ceiling
 from suite.reading.answers import answers
 from suite.reading.bits import Form, form_of, layers
+from suite.reading.bound import limit
 from suite.reading.frame import from_lines, grouped
 
 load()
@@ -71,6 +73,35 @@ def test_a_form_is_what_a_kernel_stores():
 def test_what_does_not_say_what_it_stores_has_no_form(changes):
     (one, *_) = timed("spmm_mine", 1.0, "w4a16", "block1x32@0.5", 0.5, 1, **stores(2))
     assert form_of(one) == HALF4 and form_of(replace(one, **changes)) is None
+
+
+def test_forms_are_called_by_what_is_left_out():
+    def named(pattern, sparsity):
+        (one, *_) = timed("spmm_mine", 1.0, "w4a16", pattern, sparsity, 1, **stores(4 * (1 - sparsity)))
+        return str(form_of(one))
+
+    assert named("block1x32@0.75", 0.75) == "4 bits, 25 % of groups kept"
+    assert named("unstructured@0.75", 0.75) == "4 bits, unstructured, 75 % left out"
+    assert named("2:4", 0.5) == "4 bits, 2:4"
+
+
+def test_edges_that_are_stored_whole_are_no_bits_of_a_weight():
+    """30 columns in groups of 32, which are 4.27 bits a weight; and 16 where codes are unpacked."""
+    for bits, meant in ((4.27, 4), (6.0, 4), (16.0, 16), (17.1, 16)):
+        (one, *_) = timed("spmm_mine", 1.0, "w4a16", "block1x32@0.5", 0.5, 1, dense=True, **stores(bits))
+        assert form_of(one) == Form(meant, 0.0, "")
+
+
+def test_matrices_of_one_size_are_layers_of_their_own():
+    both = [*timed("spmm_mine", 1.0, "w4a16", "given", 0.5, 1, data="a.mtx-1", **stores(2))]
+    both += timed("spmm_mine", 2.0, "w4a16", "given", 0.5, 1, data="b.mtx-2", **stores(2))
+    assert [one.about["data"] for one in layers(rows(both))] == ["a.mtx-1", "b.mtx-2"]
+
+
+def test_codes_are_bound_by_the_products_of_what_they_stand_for():
+    (one, *_) = timed("spmm_mine", 1.0, "w4a16", "block1x32@0.5", 0.5, 64, **stores(2))
+    ceiling = Ceiling({"bfloat16": 1e3}, {"memory": 1e12})
+    assert limit(one, ceiling, {}).seconds == pytest.approx(one.flops_executed / 1e3)
 
 
 def test_forms_stand_in_order_with_their_bits_and_their_fastest_kernels():

@@ -49,9 +49,9 @@ def test_from_says_its_interval() -> None:
 
 
 def test_always() -> None:
-    assert crossover(curve([1.1, 1.3, 2, 3, 4, 9])).text == "always"
+    assert crossover(curve([1.1, 1.3, 2, 3, 4, 9])).text == "always, 50 to 99 %"
     doubtful = crossover(curve([1.005, 1.3, 2, 3, 4, 9]))
-    assert (doubtful.text, doubtful.doubt) == ("always", "not clear at 50 %")
+    assert (doubtful.kind, doubtful.doubt) == ("always", "not clear at 50 %")
 
 
 def test_none() -> None:

@@ -1,6 +1,7 @@
 """Weights of few bits: what they stand for is exact, what they take is the formula's, and kernels agree."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from suite import conformance, native
 from suite.case import QUANTIZED, W2A16, W4A16, case
 from suite.conformance import Trial, cases_for, examine
 from suite.cpu.device import Cpu
+from suite.cuda.terms import too_old
 from suite.formats.bsr import whole
 from suite.formats.quantized import quantized, quantized_whole, unpacked, unquantized
 from suite.kernel import KERNELS, Refused, kernel
@@ -138,6 +140,45 @@ def test_groups_that_would_be_hollow_are_refused(device):
     one = KERNELS["spmm_quantized_w4"]
     asked = case("spmm", Unstructured(0.9), W4A16, m=512, k=512, n=1)
     assert one.refusals(asked, device) == ["needs nonzeros side by side: groups of 32 would be 10% full"]
+
+
+@NATIVE
+def test_rows_of_more_groups_than_can_be_numbered_are_refused(device):
+    for name in ("spmm_quantized_w4", "spmm_dense_quantized_w2"):
+        one = KERNELS[name]
+        asked = case("spmm", Block(1, GROUP, 0.5), one.dtypes[0], m=1, k=2**21 + 32, n=1)
+        assert one.refusals(asked, device) == ["takes at most 2097152 numbers in a row, got k=2097184"]
+
+
+def test_a_matrix_whose_groups_turn_out_to_be_hollow_is_refused():
+    """Of one that comes from a file, nothing is known before."""
+    asked = case("spmm", Unstructured(0.97), W4A16, m=512, k=512, n=1)
+    with pytest.raises(Refused, match=r"groups of 32 would be [45]% full"):
+        quantized(weight(asked), 4)
+
+
+@pytest.mark.parametrize("values", [[1e-45], [1e-39, 1.0], [-3e-40, 1e-40], [1e37, -1e37]])
+@pytest.mark.parametrize("dtype", QUANTIZED)
+def test_the_smallest_and_the_largest_numbers_have_codes(dtype, values):
+    count = len(values)
+    asked = case("spmm", Unstructured(0.0), dtype, m=1, k=count, n=1)
+    meant = torch.tensor(values)
+    made = as_stored(
+        asked, from_positions(np.array([0, count]), np.arange(count), meant, (1, count), asked.pattern)
+    )
+    assert made.values.isfinite().all() and torch.equal(made.values.sign().float(), meant.sign())
+    assert made.values.abs().max() <= max(torch.finfo(torch.bfloat16).tiny, 1.1 * max(map(abs, values)))
+    quantized(made, QUANTIZED[dtype])
+
+
+def test_a_dense_kernel_of_bfloat16_wants_for_codes_what_it_wants_for_those(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    one = KERNELS["spmm_dense_onednn_packed"]
+    for dtype in ("bfloat16", W4A16):
+        asked = case("spmm", Block(1, GROUP, 0.5), dtype, m=64, k=64, n=1)
+        assert any("bfloat16" in why for why in one.refusals(asked, Cpu()))
+    chip = SimpleNamespace(isa=frozenset({"sm_75"}), name="Made Up")
+    assert too_old(asked, chip) == ["needs sm_80 for bfloat16, which Made Up lacks"]
 
 
 LESSER = (("-mno-avx512bf16",), ("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-fma", "-mno-avx"))

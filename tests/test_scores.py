@@ -551,7 +551,11 @@ def test_the_page_joins_scores_with_kernels_of_the_same_device(tmp_path):
     file = write(tmp_path / "study.jsonl", header(options={"study": []}), *scores)
     report.write([tmp_path / "run.jsonl", file], tmp_path / "site")
     said = re.sub(r"<[^>]+>", " ", (tmp_path / "site" / "pareto.html").read_text())
-    assert "1 of 1 models are faster than dense" in said and "1.9x" in said and "between" in said
+    assert (
+        "the layers of 1 of 1 pruned models are faster than dense ones" in said
+        and "1.9x" in said
+        and "between" in said
+    )
     report.write([file], tmp_path / "alone")
     assert "Not measured" in (tmp_path / "alone" / "pareto.html").read_text()
 

@@ -1,8 +1,8 @@
 """Weights of few bits: half of all groups at 4 bits, and what else would take as little room.
 
 The same layer in the forms that compete for a memory: all of it at 4 and at 2 bits, 2:4 at 16, and groups
-along a row left out at 4. Dense kernels of 16 bits race on what the codes stand for. Below 16 tokens a call
-waits for its weights, and bits are time; above, they are unpacked for nothing.
+along a row left out at 4. Dense kernels of 16 bits race on what the codes stand for. With few tokens a call
+waits for its weights, and bits are time; with many, they are unpacked for nothing.
 """
 
 from itertools import product

@@ -219,7 +219,7 @@ template <int BITS>
 void spmm(const Groups& a, const bfloat16* b, std::int64_t apart, bfloat16* out, std::int64_t n,
           std::uint16_t* groups, int threads) {
   const std::int64_t all = a.starts[a.m] + a.m;
-  const auto begin = [&](std::int64_t thread) {  // the first row with so many groups and rows before it
+  const auto begin = [&](std::int64_t thread, int threads) {  // the first row with so many groups and rows before it
     std::int64_t low = 0, high = a.m;
     while (low < high) {
       const std::int64_t middle = (low + high) / 2;
@@ -233,9 +233,14 @@ void spmm(const Groups& a, const bfloat16* b, std::int64_t apart, bfloat16* out,
 #pragma omp parallel num_threads(threads)
   {
     const int thread = thread_number();
+#ifdef _OPENMP
+    const int here = omp_get_num_threads();  // there may be fewer than were asked for
+#else
+    const int here = 1;
+#endif
     std::uint16_t* mine = groups + thread * (a.words() + 1) * WORD;
-    const std::int64_t end = thread + 1 == threads ? a.m : begin(thread + 1);
-    for (std::int64_t first = begin(thread); first < end; first += ROWS)
+    const std::int64_t end = thread + 1 == here ? a.m : begin(thread + 1, here);
+    for (std::int64_t first = begin(thread, here); first < end; first += ROWS)
       for (std::int64_t j = 0; j < n; j += COLUMNS)
         with<COLUMNS>(int(std::min<std::int64_t>(COLUMNS, n - j)), [&](auto count) {
           panel<BITS, count>(a, first, std::min(end, first + ROWS), b + j * apart, apart, out + j, n, mine);

@@ -17,15 +17,20 @@ from suite.formats.quantized import WORD, across, hollow
 from suite.kernel import Prepared
 from suite.quantized import GROUP
 
+MOST = 2**16 * GROUP  # numbers of a row, whose groups are numbered in 16 bits
 TERMS = {"op": "spmm", "on": "cpu", "live_order": "columns", "ids": ("gqsa",)}
 
 
 def refuse(case, device):
-    return [*native.missing(), *hollow(case)]
+    return [*native.missing(), *too_long(case), *hollow(case)]
 
 
 def refuse_whole(case, device):
-    return [*native.missing(), *too_large(case)]
+    return [*native.missing(), *too_long(case), *too_large(case)]
+
+
+def too_long(case):
+    return [f"takes at most {MOST} numbers in a row, got k={case['k']}"] if case["k"] > MOST else []
 
 
 @cache

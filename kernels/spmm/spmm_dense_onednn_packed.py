@@ -6,6 +6,7 @@ is chosen for one batch size.
 
 import torch
 
+from suite.case import multiplied_as
 from suite.formats.dense import too_large
 from suite.kernel import Buffer, Prepared, kernel
 
@@ -14,7 +15,7 @@ def refuse(case, device):
     reasons = too_large(case)
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return [*reasons, "needs a torch built with oneDNN; this one is not"]
-    if case.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if multiplied_as(case.dtype) == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         reasons.append("needs a CPU on which oneDNN computes bfloat16 (avx512bw, or avx_ne_convert)")
     if case.dtype == "float16" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
         reasons.append("needs a CPU on which oneDNN computes float16 (avx512_fp16, or avx_ne_convert)")

@@ -36,7 +36,12 @@ RESULTS = Path("results")
 
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workload", nargs="*", help="workloads to measure; all if none is named")
-    parser.add_argument("--kernels", default="*", metavar="GLOB", help="only kernels whose name matches")
+    parser.add_argument(
+        "--kernels",
+        default="*",
+        metavar="GLOB",
+        help="only kernels whose name matches; several with commas: mine,*dense*",
+    )
     parser.add_argument(
         "--extent", choices=EXTENTS, default="default", help="seconds, minutes, or the full grids"
     )
@@ -170,7 +175,7 @@ def measure(device: Device, given: argparse.Namespace) -> int:
     Console().print(answers.table(answers.answers(done)))
     if models := end_to_end.in_a_line(end_to_end.alone(frame.tidy(recorded, "end_to_end"), done)):
         Console().print(f"Whole models, end to end: {models}", style="dim", highlight=False)
-    print(f"{len(done)} kernels on cases, in {file}")
+    print(f"{len(done)} results, each of a kernel on a case, in {file}")
     return 0
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from suite.case import FLOAT8, INT8, Case
+from suite.case import FLOAT8, INT8, Case, multiplied_as
 from suite.device import Device
 
 FIRST = {"bfloat16": "sm_80", INT8: "sm_80", FLOAT8: "sm_89"}  # architectures that multiply such numbers
@@ -12,10 +12,11 @@ FIRST = {"bfloat16": "sm_80", INT8: "sm_80", FLOAT8: "sm_89"}  # architectures t
 
 def too_old(case: Case, device: Device) -> list[str]:
     """The complaint about a chip that does not multiply numbers of a case's dtype."""
-    first = FIRST.get(case.dtype)
+    dtype = multiplied_as(case.dtype)
+    first = FIRST.get(dtype)
     if first is None or first in device.isa:
         return []
-    return [f"needs {first} for {case.dtype}, which {device.name} lacks"]
+    return [f"needs {first} for {dtype}, which {device.name} lacks"]
 
 
 def no_triton(*_: object) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from suite.case import Case
-from suite.formats.bsr import bsr, fullness, whole
+from suite.formats.bsr import SMALL, bsr, fullness, whole
 from suite.kernel import Refused
 from suite.pattern import Pattern
 from suite.quantized import GROUP, reach
@@ -50,8 +50,14 @@ class Quantized:
 
 
 def quantized(a: Sparse, bits: int) -> Quantized:
-    """The groups of `a` that hold a nonzero. Refused: values that are not codes times a scale."""
+    """The groups of `a` that hold a nonzero.
+
+    Refused: values that are not codes times a scale; a large matrix whose groups are mostly zeros.
+    """
     blocks = bsr(a, 1, GROUP)
+    full = a.nonzeros / max(1, blocks.values.numel())
+    if full < LEAST_FULL and a.shape[0] * a.shape[1] > SMALL:
+        raise Refused(emptiness(full))
     (m, k), kept = a.shape, np.zeros((a.shape[0], whole(across(a.shape), WORD)), bool)
     rows = np.repeat(np.arange(m), blocks.starts.diff().numpy())
     kept[rows, blocks.columns.numpy()] = True
@@ -69,11 +75,13 @@ def quantized_whole(a: Sparse, bits: int) -> Quantized:
 
 
 def hollow(case: Case) -> list[str]:
-    """The complaint that groups would be mostly zeros."""
+    """The complaint that groups would be mostly zeros, where that is known before the matrix is there."""
     full = fullness(case, 1, GROUP)
-    if full >= LEAST_FULL:
-        return []
-    return [f"needs nonzeros side by side: groups of {GROUP} would be {full:.0%} full"]
+    return [emptiness(full)] if full < LEAST_FULL else []
+
+
+def emptiness(full: float) -> str:
+    return f"needs nonzeros side by side: groups of {GROUP} would be {full:.0%} full"
 
 
 def across(shape: tuple[int, int]) -> int:

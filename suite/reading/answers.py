@@ -209,6 +209,10 @@ def together(several: Sequence[Group]) -> str:
     if kind == "single":
         (side, *_), at = (one.points[0].side for one in several), [one.points[0].sparsity for one in several]
         return f"{SIDES[side]} at {span(at, percent)} %"
+    if kind == "always":
+        met = [point.sparsity for one in several for point in one.points]
+        clear = "" if not any(one.doubt for one in crossovers) else ", not clear everywhere"
+        return f"always, {percent(min(met))} to {percent(max(met))} %{clear}"
     if same(one.text for one in crossovers):
         return crossovers[0].text
     if kind == "from":

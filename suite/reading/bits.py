@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from suite.case import DTYPES, QUANTIZED
+from suite.quantized import GROUP
 from suite.reading.about import sizes_of
 from suite.reading.frame import fastest
 from suite.reading.row import Row
@@ -23,6 +24,7 @@ from suite.reading.units import percent
 from suite.record import Result
 
 OP = "spmm"
+GROUPS = f"block1x{GROUP}"  # the pattern of groups that are kept or left out whole
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,14 @@ class Form:
     pattern: str
 
     def __str__(self) -> str:
-        kept = f"{percent(1 - self.sparsity)} % of groups kept" if self.quantized else self.pattern
+        groups = self.pattern == GROUPS
+        kept = f"{percent(1 - self.sparsity)} % of groups kept" if groups else self.named
         return f"{self.bits} bits, {kept if self.pattern else 'all'}"
+
+    @property
+    def named(self) -> str:
+        """The pattern; an N:M says by its name how sparse it is."""
+        return self.pattern if ":" in self.pattern else f"{self.pattern}, {percent(self.sparsity)} % left out"
 
     @property
     def quantized(self) -> bool:
@@ -99,10 +107,10 @@ def layers(rows: Sequence[Row]) -> list[Layer]:
         line = row.first
         if line.op == OP and row.timed and (form := form_of(line)):
             sizes = sizes_of({name: size for name, size in line.sizes.items() if name != "n"})
-            about = line.device, line.workload, sizes, line.cache, str(line.threads)
+            about = line.device, line.workload, sizes, line.data, line.cache, str(line.threads)
             forms = found.setdefault(about, defaultdict(lambda: defaultdict(list)))
             forms[form][line.sizes["n"]].append(row)
-    names = "device", "workload", "sizes", "cache", "threads"
+    names = "device", "workload", "sizes", "data", "cache", "threads"
     return [
         Layer(dict(zip(names, about, strict=True)), {form: forms[form] for form in sorted(forms, key=order)})
         for about, forms in found.items()
@@ -118,15 +126,14 @@ def order(form: Form) -> tuple[int, float, str]:
 def form_of(line: Result) -> Form | None:
     """What a kernel stores; None: it does not say, or masks weights that it multiplies all the same."""
     bits, told = stored(line, metadata=False), line.sparsity
-    if not bits or told is None or line.execution not in ("sparse", "dense"):
+    if not bits or told is None or line.execution not in ("sparse", "dense") or line.dtype not in DTYPES:
         return None
-    if line.dense:
-        return Form(round(bits), 0.0, "")
+    unpacked = 8 * DTYPES[line.dtype].itemsize
+    declared = QUANTIZED.get(line.dtype, unpacked)
+    if line.dense:  # groups at the edge are stored whole, so that its bits need not be what they are called
+        return Form(declared if bits < (declared + unpacked) / 2 else unpacked, 0.0, "")
     if not told:
         return None  # a sparse kernel on all of it
-    if line.dtype not in DTYPES:
-        return None  # of a plug-in that is not here
-    declared = QUANTIZED.get(line.dtype) or 8 * DTYPES[line.dtype].itemsize
     return Form(declared, round(told, 4), line.pattern.partition("@")[0])
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from suite.case import DTYPES
+from suite.case import DTYPES, multiplied_as
 from suite.device import Ceiling
 from suite.record import Result, Run
 
@@ -47,7 +47,8 @@ def limit(line: Result, ceiling: Ceiling, held: Mapping[str, int]) -> Limit | No
     touched = moved(line)
     if flops is None or touched is None:
         return None
-    peak = ceiling.flops.get(f"{line.dtype} {line.executed_pattern}") or ceiling.flops.get(line.dtype)
+    dtype = multiplied_as(line.dtype)
+    peak = ceiling.flops.get(f"{dtype} {line.executed_pattern}") or ceiling.flops.get(dtype)
     delivered = dict(deliveries(touched, ceiling.bandwidth, held, line.cache))
     if not peak or not delivered:
         return None

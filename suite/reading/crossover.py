@@ -85,7 +85,7 @@ def crossover(points: Sequence[Point]) -> Crossover:
     if not clear:
         return Crossover("noisy", "too noisy to say", doubt=doubt)
     if all(above):
-        return Crossover("always", "always", high=first, doubt=doubt)
+        return Crossover("always", f"always, {percent(first)} to {percent(last)} %", high=first, doubt=doubt)
     at = crossing([(point.sparsity, point.speed_up) for point in points])
     if at is not None and all(point.low is not None for point in points):
         low = crossing([(point.sparsity, point.high or 0) for point in points])

@@ -14,6 +14,8 @@ from suite.reading.units import percent
 
 GROUP = ["device", "workload", "op", "line", "sizes", "dtype", "scope", "cache", "threads", "data"]
 
+NO_DENSE = "no dense kernel was run: --kernels takes several, with commas"
+
 Verdict = bool | None
 """Faster, not faster, or not known."""
 
@@ -112,13 +114,11 @@ def unanswered(rows: Rows, dtype: str) -> Crossover:
     if done["dense"].any() and not done["dense"].all():
         return Crossover("no dense", "no dense line", doubt="dense and sparse share no case and visit")
     if not done[~done["dense"]].empty:
-        return Crossover(
-            "no dense", "no dense line", doubt=reasons(rows[rows["dense"]]) or "no dense kernel was run"
-        )
+        return Crossover("no dense", "no dense line", doubt=reasons(rows[rows["dense"]]) or NO_DENSE)
     return Crossover(
         "no sparse",
         f"no sparse kernel for {dtype} here",
-        doubt=reasons(sparse) or "none was run on these cases",
+        doubt=reasons(sparse) or "none was run on these cases, or its source has changed since",
     )
 
 

@@ -335,7 +335,7 @@ def sparsity_axis(axes: Axes, rows: Rows) -> None:
     """Ticks where it was measured, sparse to the right; those that would run into each other stay unnamed."""
     found = sorted({round(1 - sparsity, 4) or LEAST_DENSITY for sparsity in rows["sparsity"]}, reverse=True)
     least, most = densities(rows)
-    room = log2(most / least) / 9 or 1
+    room = log2(most / least) / 6 or 1
     named, last = [], inf
     for density in found:
         clear = log2(last / density) >= room if last < inf else True

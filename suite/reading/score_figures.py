@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from suite.reading.figures import (
     BANDS,
@@ -166,8 +167,10 @@ def front(points: Sequence[Mapping[str, Any]], dense: Mean, says: str) -> Figure
                     f"{one['method']}, {one['pattern']}: {one['gain']:.2g}×, {one['value'].middle:.3g}"
                     for one in some
                 ]
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(2, subs=(1, 1.25, 1.5, 1.75) if high < 4 * low else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
-        axes.xaxis.set_minor_formatter(lambda ratio, _: "")
         axes.set_xlabel("measured speed-up of the layers")
         axes.set_ylabel(says)
         explain(figure, axes)

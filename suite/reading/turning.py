@@ -4,7 +4,7 @@ Tokens of a call, or how unevenly they go. The rules are those of suite.reading.
 quantity is shown as a density: between measured points the logarithm of the ratio is a straight line in that
 of the quantity, and a point is clear when its interval excludes 1.
 
-    to the largest measured, 64 tokens      above 1 everywhere
+    to the largest measured, 64 tokens      above 1 everywhere; if not clearly, it says until where
     up to 8.3 tokens (7.1-9.6)              above before, below after; both bounds cross once
     up to about 5.6 tokens (between 4 and 8)    no interval for it: the clear points on either side
     from 5.6 tokens on                      the other way round, and so for all of these
@@ -118,7 +118,10 @@ def told(
         text = f"at {said(point.at, unit)}: {times(point.ratio)}, {SIDES[point.side]}"
         return Turning("single", text, verdict(points))
     if found.kind == "always":
-        return Turning("always", f"to the largest measured, {said(points[-1].at, unit)}", verdict(points))
+        clear = [point.at for point in points if point.side > 0]
+        until = f", clearly to {number(clear[-1])}" if clear and clear[-1] < points[-1].at else ""
+        text = f"to the largest measured, {said(points[-1].at, unit)}{until}"
+        return Turning("always", text, verdict(points))
     if found.kind == "none":
         return Turning("never", "never", verdict(points))
     if found.kind == "noisy":
