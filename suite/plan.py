@@ -6,7 +6,6 @@ still answers from which sparsity on sparsity pays.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
 from suite.op import MODELS, OPS, faults, sparsity
 from suite.pattern import parse
-from suite.registry import Unusable, pick
+from suite.registry import Unusable, nearest, pick
 from suite.selector import entries
 from suite.workload import WORKLOADS, Workload
 
@@ -81,11 +80,11 @@ def plan(
         if one.on == device_kind and any(fnmatch(name, glob) for glob in globs)
     ]
     if not able:
-        there = sorted(name for name, one in entries().items() if one.on == device_kind)
-        near = [name for glob in globs for name in get_close_matches(glob, there, cutoff=0.4)]
-        meant = f"Near it: {', '.join(dict.fromkeys(near))}. " if near else ""
+        there = [name for name, one in entries().items() if one.on == device_kind]
+        meant = next(filter(None, (nearest(glob, there) for glob in globs)), None)
+        hint = f"Did you mean {meant!r}? " if meant else ""
         raise Unusable(
-            f"--kernels {kernels!r} matches none of the {len(there)} kernels for {device_kind}. {meant}"
+            f"--kernels {kernels!r} matches none of the {len(there)} kernels for {device_kind}. {hint}"
             "`sparsemark list` prints them all."
         )
     if kernels == "*":  # naming a kernel is asking for it at any extent

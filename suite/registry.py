@@ -131,12 +131,17 @@ def discover(plugins: Iterable[Path] = (), folders: Iterable[str] = CONTENT) -> 
         load_plugin(file)
 
 
+def nearest(name: str, among: Iterable[str]) -> str | None:
+    """The one of these that was probably meant."""
+    return next(iter(get_close_matches(name, list(among), n=1)), None)
+
+
 def pick(kind: str, name: str, among: Mapping[str, T]) -> T:
     """The one of that name, or an end that says what there is instead."""
     if name in among:
         return among[name]
     if name in MISSING:
         raise Unusable(f"{kind} {name!r} needs {MISSING[name]}, which is not installed here.")
-    near = get_close_matches(name, among, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, among)
+    hint = f" Did you mean {near!r}?" if near else ""
     raise Unusable(f"no {kind} {name!r}.{hint} There are: {', '.join(sorted(among)) or 'none'}.")

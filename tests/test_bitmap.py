@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import masks
 
 from suite import conformance, native
 from suite.case import case
@@ -35,16 +36,13 @@ def device():
 @st.composite
 def matrices(draw):
     """Any mask, rows of nothing and of everything among them; values of every sign, zeros of both too."""
-    m, k, seed = draw(st.integers(1, 70)), draw(st.integers(1, 70)), draw(st.integers(0, 2**16))
-    rng = np.random.default_rng(seed)
-    mask = rng.random((m, k)) < draw(st.sampled_from((0.0, 0.1, 0.5, 1.0)))
-    mask[rng.random(m) < 0.2] = False
-    mask[rng.random(m) < 0.2] = True
+    mask, rng = draw(masks(70, 70))
     rows, columns = mask.nonzero()
     dtype = draw(st.sampled_from((torch.float32, torch.bfloat16, torch.float16, torch.float64)))
     values = torch.from_numpy(rng.standard_normal(len(rows))).to(dtype)
     values[::5], values[1::5] = -0.0, 0.0
-    return from_positions(np.searchsorted(rows, np.arange(m + 1)), columns, values, (m, k), Unstructured(0.5))
+    starts = np.searchsorted(rows, np.arange(len(mask) + 1))
+    return from_positions(starts, columns, values, mask.shape, Unstructured(0.5))
 
 
 def same(one: Sparse, other: Sparse) -> bool:

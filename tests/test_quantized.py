@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import masks
 
 from suite import conformance, native
 from suite.case import QUANTIZED, W2A16, W4A16, case
@@ -42,12 +43,8 @@ def device():
 @st.composite
 def matrices(draw):
     """(case, matrix): rows of nothing and of everything, numbers of any size, zeros of both signs."""
-    m, k, seed = draw(st.integers(1, 40)), draw(st.integers(1, 150)), draw(st.integers(0, 2**16))
-    rng = np.random.default_rng(seed)
-    mask = rng.random((m, k)) < draw(st.sampled_from((0.0, 0.1, 0.5, 1.0)))
-    mask[rng.random(m) < 0.2] = False
-    mask[rng.random(m) < 0.2] = True
-    rows, columns = mask.nonzero()
+    mask, rng = draw(masks(40, 150))
+    (m, k), (rows, columns) = mask.shape, mask.nonzero()
     values = torch.from_numpy(rng.standard_normal(len(rows)) * 10.0 ** draw(st.integers(-20, 20))).float()
     values[::7], values[1::7] = -0.0, 0.0
     asked = case("spmm", Unstructured(0.5), draw(st.sampled_from(list(QUANTIZED))), m=m, k=k, n=1)

@@ -18,7 +18,7 @@ from suite.quantized import GROUP
 from suite.reading.about import sizes_of
 from suite.reading.frame import fastest
 from suite.reading.row import Row
-from suite.reading.statistics import Estimate, paired
+from suite.reading.statistics import paired
 from suite.reading.turning import Measured, Turning, turning
 from suite.reading.units import percent
 from suite.record import Result
@@ -36,14 +36,16 @@ class Form:
     pattern: str
 
     def __str__(self) -> str:
-        groups = self.pattern == GROUPS
-        kept = f"{percent(1 - self.sparsity)} % of groups kept" if groups else self.named
-        return f"{self.bits} bits, {kept if self.pattern else 'all'}"
+        return f"{self.bits} bits, {self.which}"
 
     @property
-    def named(self) -> str:
-        """The pattern; an N:M says by its name how sparse it is."""
-        return self.pattern if ":" in self.pattern else f"{self.pattern}, {percent(self.sparsity)} % left out"
+    def which(self) -> str:
+        """Of the weights are kept; an N:M says by its name how many."""
+        if self.pattern == GROUPS:
+            return f"{percent(1 - self.sparsity)} % of groups kept"
+        if not self.pattern or ":" in self.pattern:
+            return self.pattern or "all"
+        return f"{self.pattern}, {percent(self.sparsity)} % left out"
 
     @property
     def quantized(self) -> bool:
@@ -52,9 +54,8 @@ class Form:
 
 @dataclass(frozen=True)
 class Rivalry:
-    """A form against another: times as fast, by tokens, and up to how many it is faster."""
+    """Against this rival: times as fast, by tokens, and up to how many it is faster."""
 
-    form: Form
     rival: Form
     at: dict[int, Measured]
 
@@ -87,7 +88,7 @@ class Layer:
         """Every form that is both quantized and sparse, against those that are not."""
         both = [form for form in self.rows if form.quantized and form.pattern]
         others = [form for form in self.rows if form not in both]
-        return {mine: [Rivalry(mine, one, dict(self.against(mine, one))) for one in others] for mine in both}
+        return {mine: [Rivalry(one, dict(self.against(mine, one))) for one in others] for mine in both}
 
     def against(self, form: Form, rival: Form) -> Iterator[tuple[int, Measured]]:
         for n in self.tokens:
@@ -97,7 +98,7 @@ class Layer:
             other = fastest(same or others)
             gain = paired(other.times, mine.times) if mine and other else None
             if gain:
-                yield n, as_measured(n, gain)
+                yield n, Measured(n, gain.middle, gain.low, gain.high)
 
 
 def layers(rows: Sequence[Row]) -> list[Layer]:
@@ -143,7 +144,3 @@ def stored(line: Result, metadata: bool = True) -> float | None:
         return None
     size = line.bytes_values + ((line.bytes_metadata or 0) if metadata else 0)
     return 8 * size / (line.sizes["m"] * line.sizes["k"])
-
-
-def as_measured(n: int, gain: Estimate) -> Measured:
-    return Measured(n, gain.middle, gain.low, gain.high)

@@ -5,12 +5,11 @@ Pruned checkpoints are stored with their zeros in place, so here the nonzeros ar
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from suite.registry import Unusable
+from suite.registry import Unusable, nearest
 from suite.sources.reader import CHUNK, Content, Located, Reader
 
 NAMES_MOST = 8  # tensors listed in a message
@@ -59,8 +58,8 @@ def chosen(where: Located, file: safe_open) -> str:
     if where.part in names:
         raise Unusable(f"{where.text} is not two-dimensional. Two-dimensional are: {listed}.")
     if where.part:
-        near = get_close_matches(where.part, matrices, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(where.part, matrices)
+        hint = f" Did you mean {near}?" if near else ""
         raise Unusable(f"{where.file} has no tensor {where.part!r}.{hint} Two-dimensional are: {listed}.")
     if len(matrices) > 1:
         raise Unusable(

@@ -11,19 +11,16 @@ from suite.patterns.unstructured import Unstructured
 from suite.studying.quality import recovery
 from suite.task import Problem
 
-BATCH = 64
 
+class Drawn(Problem):
+    """Inputs x with outputs y to come near to, in `learned` and `judged`."""
 
-class Planted(Problem):
-    """Inputs x, outputs y of the planted solution, and where its nonzeros stand: name -> bool[m, k]."""
-
-    def __init__(self, data, learned, judged, places):
-        self.data, self.learned, self.judged, self.places = data, learned, judged, places
+    batch = 64
 
     def batches(self, generator):
         x, y = self.learned
         while True:
-            for some in torch.randperm(len(x), generator=generator).split(BATCH):
+            for some in torch.randperm(len(x), generator=generator).split(self.batch):
                 yield x[some], y[some]
 
     def calibration(self):
@@ -35,6 +32,13 @@ class Planted(Problem):
 
     def apart(self, answers, dense):
         return mse_loss(answers, dense)
+
+
+class Planted(Drawn):
+    """Outputs are of the planted solution; where its nonzeros stand: name -> bool[m, k]."""
+
+    def __init__(self, data, learned, judged, places):
+        self.data, self.learned, self.judged, self.places = data, learned, judged, places
 
     @torch.no_grad()
     def measure(self, model, dense):

@@ -6,11 +6,11 @@ asks has room for few of them. Which token is of which topic is not told. Its pl
 
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
 
 from suite.patterns.chosen import Chosen
-from suite.task import Problem, task
+from suite.task import task
 from suite.workloads.accuracy.feed import Feed, routed
+from suite.workloads.accuracy.planted import Drawn
 
 TOPICS, WIDTH, HIDDEN = 8, 16, 32
 WINDOW, WINDOWS = 8, 512
@@ -41,11 +41,10 @@ def patterns(extent, trained):
     methods=("plain-*", "balanced-*", "swapped-*", "swapped_at_random-*"),
     toy=True,
 )
-class planted_mixture(Problem):
+class planted_mixture(Drawn):
     """A layer whose tokens are of eight topics; the metric is the share of answers' variance explained."""
 
     data, steps, rate = "topics-drawn", 300, 1e-2
-    batch = 64
 
     def __init__(self, seed):
         drawn = torch.Generator().manual_seed(seed)
@@ -59,21 +58,8 @@ class planted_mixture(Problem):
     def model(self, width=1.0):
         return Layer(max(1, round(HIDDEN * width)))
 
-    def batches(self, generator):
-        x, y = self.learned
-        while True:
-            for some in torch.randperm(WINDOWS, generator=generator).split(self.batch):
-                yield x[some], y[some]
-
     def calibration(self):
         return [*zip(*(one.split(self.batch) for one in self.learned), strict=True)]
-
-    def loss(self, model, batch):
-        x, y = batch
-        return mse_loss(model(x), y)
-
-    def apart(self, answers, dense):
-        return mse_loss(answers, dense)
 
     @torch.no_grad()
     def measure(self, model, dense):
