@@ -92,8 +92,10 @@ def imbalance(point):
 
 
 def standing(curve, tolerated):
-    """By the sparsity it tolerates; of those that tolerate none, by what is left on the mean."""
+    """By the sparsity it tolerates; of those that tolerate none, or all, by what is left on the mean."""
     lost = sum(one.loss.middle for one in curve.points) / len(curve.points)
+    if curve.unbroken:  # what was asked, not what came of it
+        return curve.points[-1].asked, -lost
     return (tolerated.middle if tolerated else 0.0, -lost)
 
 

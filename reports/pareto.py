@@ -21,8 +21,11 @@ def pareto(view):
     ]
     shown = {(one["name"], one["device"]) for one in sections if one["whole"]}
     sections += unstudied(view, models, shown)
+    timed, untimed = [], []
+    for one in sections:
+        (timed if one["points"] or one["whole"] else untimed).append(one)
     if sections:
-        yield "pareto", {"sections": sections, "timed": sum(bool(one["points"]) for one in sections)}
+        yield "pareto", {"sections": timed, "untimed": untimed}
 
 
 def unstudied(view, models, shown):

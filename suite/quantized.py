@@ -5,6 +5,8 @@ bfloat16: what the codes stand for can be multiplied by kernels of either kind, 
 Scales of GPTQ (arXiv 2210.17323) and GQSA (arXiv 2412.17560) have 11, those of NVFP4 have 4.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -33,7 +35,8 @@ def as_stored(case: Case, a: Sparse) -> Sparse:
     if not len(firsts):
         return with_values(a, values.to(case.torch_dtype))
     least, most = (torch.from_numpy(end.reduceat(values.numpy(), firsts)) for end in (np.minimum, np.maximum))
-    scale = few_digits(torch.maximum(-least / reach(bits), most / (reach(bits) - 1)).clamp(min=LEAST))
+    reaching = torch.maximum(-least / reach(bits), most / (reach(bits) - 1)).clamp(min=LEAST)
+    scale = few_digits(reaching, torch.ceil)
     scale = scale.repeat_interleave(torch.from_numpy(np.diff(firsts, append=a.nonzeros)))
     code = (values / scale).round().clamp(-reach(bits), reach(bits) - 1)
     code = code.where((code != 0) | (values == 0), values.sign())
@@ -47,7 +50,7 @@ def groups_of(a: Sparse) -> np.ndarray:
     return np.flatnonzero(np.diff(place, prepend=-1))
 
 
-def few_digits(scale: torch.Tensor) -> torch.Tensor:
-    """Numbers rounded up to as many bits as a scale has."""
+def few_digits(scale: torch.Tensor, to_whole: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Numbers of as many bits as a scale has; `to_whole` says which of the two at hand."""
     mantissa, exponent = torch.frexp(scale)
-    return torch.ldexp((mantissa * 2**SIGNIFICANT).ceil() / 2**SIGNIFICANT, exponent)
+    return torch.ldexp(to_whole(mantissa * 2**SIGNIFICANT) / 2**SIGNIFICANT, exponent)

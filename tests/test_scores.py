@@ -21,6 +21,7 @@ from suite.reading.opened import opened
 from suite.reading.orderings import claimed, orderings
 from suite.reading.scores import beaten, knee, mean, named, studies, told
 from suite.registry import discover
+from suite.studying.layers import Work
 
 discover_parts()
 discover()
@@ -514,7 +515,7 @@ def test_a_model_of_another_size_is_held_against_the_dense_one(tmp_path):
     alone = found(tmp_path, *lines[3:], name="alone.jsonl")
     view = report.view_of([tmp_path / "run.jsonl", alone.file])
     (page,) = [shown for _, shown in report.REPORTS["pareto"].pages(view)]
-    assert not page["sections"][0]["points"], "of which size the dense model is, nobody says"
+    assert not page["sections"] and len(page["untimed"]) == 1, "of which size the dense model is, nobody says"
 
 
 @pytest.mark.parametrize("execution", ["masked", "simulated"])
@@ -561,16 +562,19 @@ def test_the_page_joins_scores_with_kernels_of_the_same_device(tmp_path):
 
 
 def test_the_layers_that_are_timed_are_those_of_the_tasks():
-    """Workload `layers` names shapes; they are the shapes of the models."""
+    """Workload `layers` names shapes, and how many rows come at once: those of the dense models."""
     from suite.task import TASKS
-    from suite.workload import WORKLOADS
+    from suite.workloads.layers import BATCH, LAYERS, WINDOW
 
-    timed = {(case["m"], case["k"]) for case in WORKLOADS["layers"].cases("default")}
-    for task in ("digits_mlp", "byte_lm"):
+    for task, timed in LAYERS.items():
         problem = TASKS[task].problem(0)
         model = problem.dense() or problem.model()
-        shapes = {tuple(one.weight.shape) for one in model.modules() if isinstance(one, torch.nn.Linear)}
-        assert shapes <= timed
+        rows, at_once = Work(problem, model).rows, BATCH if task.startswith("digits") else WINDOW
+        shapes = {
+            (*layer.weight.shape, round(at_once * rows[name]))
+            for name, layer in problem.layers(model).items()
+        }
+        assert shapes == set(timed)
 
 
 def test_the_models_of_equal_cost_that_are_timed_are_those_of_the_transforms():

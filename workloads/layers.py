@@ -9,9 +9,19 @@ from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.workload import workload
 
-# (m, k), and how many inputs come at once: a window of text; a batch of pictures.
-LANGUAGE, WINDOW = ((352, 128), (128, 128), (128, 352), (256, 128)), 256
-PERCEPTRON, BATCH = ((300, 64), (100, 300), (10, 100)), 64
+BATCH, WINDOW = 64, 256  # pictures at once; bytes of text
+
+# task: (m, k, n) of its linear layers, at a batch of pictures, each of eight patches in the transformer, or
+# at a window of text. Convolutions of digits_cnn are no products of a matrix until inputs are unfolded.
+LAYERS = {
+    "digits_mlp": ((300, 64, BATCH), (100, 300, BATCH), (10, 100, BATCH)),
+    "byte_lm": ((352, 128, WINDOW), (128, 128, WINDOW), (128, 352, WINDOW)),
+    "digits_vit": (
+        *((m, k, 8 * BATCH) for m, k in ((96, 32), (32, 32), (64, 32), (32, 64), (32, 8))),
+        (10, 32, BATCH),
+    ),
+    "digits_features": ((200, 64, BATCH), (64, 200, BATCH)),
+}
 
 # Of digits_mlp: smaller dense models of as many weights as a sparse one keeps, and larger ones so sparse that
 # they take as many FLOPs (transforms narrow and wide).
@@ -26,26 +36,30 @@ LARGER = {
     0.8: ((773, 64), (258, 773), (10, 258)),
 }
 
-SPARSITIES = {"smoke": (0.5,), "default": (0.5, 0.8), "full": (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)}
+# Between two of them a time can be told, beyond them none: few that are far apart tell of many.
+SPARSITIES = {
+    "smoke": (0.5,),
+    "default": (0.5, 0.9, 0.98),
+    "full": (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
+}
+PATTERNS = {"smoke": (), "default": (NofM(2, 4),), "full": (NofM(2, 4), NofM(4, 8), NofM(1, 8))}
 
 
-@workload(version=2, ids=("s4", "sparse-ift", "gmp-iso-memory"))
+@workload(version=3, ids=("s4", "sparse-ift", "gmp-iso-memory"))
 def layers(extent):
-    """Layers of the studied models: byte_lm's at a window of text, digits_mlp's at a batch of pictures.
+    """Linear layers of the studied models, at a window of text and at a batch of pictures.
 
     In full, those of digits_mlp's smaller and larger models of equal cost, too.
     """
-    shapes = [(shape, WINDOW) for shape in LANGUAGE]
-    if extent != "smoke":
-        shapes += [(shape, BATCH) for shape in PERCEPTRON]
-    for sparsity in SPARSITIES[extent]:
-        for (m, k), n in shapes:
+    shapes = [shape for one in LAYERS.values() for shape in one]
+    for m, k, n in shapes if extent != "smoke" else LAYERS["digits_mlp"]:
+        for sparsity in SPARSITIES[extent]:
             yield case("spmm", Unstructured(sparsity), m=m, k=k, n=n)
+    for pattern in PATTERNS[extent]:
+        for m, k, n in shapes:
+            if k % pattern.m == 0:
+                yield case("spmm", pattern, m=m, k=k, n=n)
     if extent == "full":
         for sparsity, models in (*SMALLER.items(), *LARGER.items()):
             for m, k in models:
                 yield case("spmm", Unstructured(sparsity), m=m, k=k, n=BATCH)
-        for (m, k), n in shapes:
-            for pattern in (NofM(2, 4), NofM(4, 8)):
-                if k % pattern.m == 0:
-                    yield case("spmm", pattern, m=m, k=k, n=n)

@@ -25,6 +25,7 @@ from suite.reading.units import amount, percent
 INK = "#77767b"  # reads on white and on black; pages put the colour of their text in its place
 SERIES = ("#3b74c2", "#c4581a", "#2f8f5b", "#9a5fb8", "#b38600", "#c2436d", "#2a90a8", "#7d6b5a")
 MARKERS = "osD^vPX*"
+BROKEN = {"luck": ("--", "x"), "habit": (":", "+"), "knowledge": ("-.", "1")}  # lines and markers of controls
 HOVER: WeakKeyDictionary[Line2D, list[str]] = WeakKeyDictionary()  # what a page shows at a line's markers
 BANDS: WeakKeyDictionary[Line2D, tuple[Any, Any]] = WeakKeyDictionary()  # low and high at a line's markers
 SPARSITY = "sparsity"  # what an axis is called that draws density
@@ -192,7 +193,8 @@ ACROSS: dict[str, tuple[str, Callable[[float], str], bool]] = {
 def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str = "speed_up") -> Figure:
     """What selectors keep, a column of suite.reading.selected, against a column of ACROSS, choosing included.
 
-    lead: those to be followed, each with the number of its colour; controls are dashed, the others faint.
+    lead: those to be followed, each with the number of its colour; controls are broken lines, each kind with
+    its own; the others faint.
     """
     able: Rows = frame[frame[across].notna() & frame[column].notna()]
     says, value, factors = ACROSS[across]
@@ -206,8 +208,9 @@ def kept(frame: pd.DataFrame, column: str, lead: Mapping[str, int], across: str 
             at = lead.get(str(name))
             look: dict[str, Any] = {"color": INK, "alpha": 0.5, "linewidth": 0.8, "marker": "."}
             look["label"] = f"_{name}"  # which a legend leaves out
-            if (ordered["control"] != "").any():
-                look = {"color": INK, "linestyle": "--", "marker": "x", "label": str(name)}
+            if control := ordered["control"].iloc[0]:
+                dash, marker = BROKEN[control]
+                look = {"color": INK, "linestyle": dash, "marker": marker, "label": str(name)}
             elif at is not None:
                 look = {"color": SERIES[at % len(SERIES)], "marker": MARKERS[at], "label": str(name)}
             (line,) = axes.plot(ordered[across], ordered[column], **look)

@@ -5,6 +5,9 @@ two stages, each by the error of the layer's output: the weights that stay make 
 (`compensate`) and are rounded at the scale that costs their group least; then, the codes fixed, all scales of
 a row are solved for at once. There the second stage trains scales through the whole model.
 
+Codes and scales are those that kernels of few bits read (suite/quantized.py), so that what is lost here is
+lost at the speed measured there.
+
 What a layer takes is 4 bits for each weight that is kept, 16 for each group's scale and one bit for the place
 of each group, in bytes: 2 bits a weight at half, and what describes them on top.
 """
@@ -13,6 +16,7 @@ import torch
 
 from suite.method import refiner
 from suite.patterns.block import Block
+from suite.quantized import few_digits
 from suite.studying.masks import padded
 from suite.workloads.accuracy.curvature import damped
 from suite.workloads.accuracy.refiners.compensate import compensate
@@ -73,7 +77,7 @@ def coded(weight, sizes, width, bits):
 
 
 def solved(codes, meant, moments, width):
-    """The weights, their scales those at which each row's output errs least; as 16 bits have them."""
+    """The weights, their scales those at which each row's output errs least, in the bits kernels read."""
     h, made = damped(moments), torch.empty_like(meant)
     for row, (code, dense) in enumerate(zip(codes, meant.double(), strict=True)):
         felt = by_group(code[:, None] * h, width)
@@ -81,7 +85,8 @@ def solved(codes, meant, moments, width):
         alone = both.diagonal()
         alone += (alone == 0).double()  # of groups that hold nothing
         found = torch.linalg.solve(both, felt @ dense)
-        made[row] = (found.half().double().repeat_interleave(width)[: len(code)] * code).float()
+        scales = few_digits(found, torch.round).repeat_interleave(width)
+        made[row] = (scales[: len(code)] * code).float()
     return made
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from suite.patterns.block import Block
 from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
+from suite.quantized import GROUP
 from suite.studying.language import Language, drawn, windows
 from suite.studying.quality import agreement, calibration, divergence
 from suite.task import task
@@ -50,7 +51,7 @@ def patterns(extent, trained):
         return [Unstructured(0.5), NofM(2, 4)]
     chosen = [*map(Unstructured, (0.5, 0.7, 0.6, 0.4, 0.8, 0.2)), NofM(2, 4), NofM(4, 8)]
     if extent == "full":
-        chosen += [*map(Unstructured, (0.1, 0.3, 0.9)), Block(1, 16, 0.5)]
+        chosen += [*map(Unstructured, (0.1, 0.3, 0.9)), Block(1, GROUP, 0.5)]
     return chosen
 
 
