@@ -138,6 +138,7 @@ def row(curve, tolerated, columns, controls):
         "tolerates": told(tolerated, curve),
         "sure": curve.kept.sure,
         "knee": curve.knee,
+        "knees": ", ".join(sorted({"none" if at is None else percent(at) for at in curve.knees})),
         "values": [points[pattern].value if pattern in points else None for pattern in columns],
         "beats": f"at {sum(one is True for one in beats)} of {len(beats)}" if beats else "",
     }

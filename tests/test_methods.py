@@ -1,5 +1,6 @@
 """Methods: what their parts promise, on models small enough to reckon by hand."""
 
+from importlib import import_module
 from itertools import combinations, pairwise
 
 import pytest
@@ -17,7 +18,7 @@ from suite.patterns.n_of_m import NofM
 from suite.patterns.unstructured import Unstructured
 from suite.registry import Unusable, discover
 from suite.studying import quality
-from suite.studying.layers import Seen, Work
+from suite.studying.layers import Seen, Work, counting
 from suite.studying.masks import best, legal
 from suite.studying.sparsifier import Sparsifier, apportioned
 
@@ -249,6 +250,41 @@ def test_dsnot_lowers_the_error_and_swaps_only(pattern):
         assert torch.equal(made.masks[name].sum(1), base.masks[name].sum(1))
         assert (after[name] <= at_first[name] * (1 + 1e-6)).all()
     assert after["0"].sum() < 0.9 * at_first["0"].sum()
+
+
+@pytest.mark.paper("dsnot")
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_dsnot_errs_less_than_as_many_swaps_at_random(seed):
+    (base, at_first, before), (made, after, _) = refined("magnitude-uniform-dsnot", "unstructured@0.6")
+    drawn = torch.Generator().manual_seed(seed)
+    for name, mask in made.masks.items():
+        swapped, was = base.masks[name].clone(), base.masks[name]
+        for row, moved in enumerate((mask & ~was).sum(1).tolist()):
+            for place in (was[row], ~was[row]):
+                able = place.nonzero()[:, 0]
+                swapped[row, able[torch.randperm(len(able), generator=drawn)[:moved]]] ^= True
+        assert torch.equal(swapped.sum(1), was.sum(1))
+        gone = before[name].double() * ~swapped
+        by_luck = ((gone @ made.moments[name].double()) * gone).sum()
+        assert after[name].sum() < by_luck
+    assert after["0"].sum() < at_first["0"].sum()
+
+
+@pytest.mark.paper("dsnot")
+def test_a_round_of_dsnot_multiplies_no_matrices(monkeypatch):
+    """One product with the moments, however many swaps follow: a round is linear in the weights."""
+    module = import_module("suite.workloads.accuracy.refiners.dsnot")
+    layer = sparsifier("magnitude-uniform", "unstructured@0.6").layers["0"]
+    layer.moments  # noqa: B018  counted apart
+    mask = best(Unstructured(0.6), layer.weight.abs())
+    found = []
+    for rounds in (1, 50):
+        monkeypatch.setattr(module, "ROUNDS", rounds)
+        with counting() as counter:
+            refined_mask, _ = PARTS["dsnot"](layer, mask, Unstructured(0.6))
+        found.append((counter.get_total_flops(), refined_mask))
+    (once, first), (often, last) = found
+    assert once == often == 2 * INPUTS * INPUTS * HIDDEN and not torch.equal(first, last)
 
 
 @pytest.mark.parametrize("pattern", ["unstructured@0.6", "2:4"])

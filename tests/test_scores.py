@@ -92,6 +92,21 @@ def test_of_three_points_no_knee_is_told():
     assert knee([0.5, 0.7, 0.9], [0, 0, 1]) is None
 
 
+@pytest.mark.paper("essential-sparsity")
+@settings(max_examples=40, deadline=None)
+@given(
+    slope=st.floats(-9, 9),
+    wobble=st.lists(st.floats(-0.0025, 0.0025), min_size=6, max_size=6),
+    bend=st.floats(0.0, 9.0),
+)
+def test_what_does_not_bend_upwards_has_no_knee(slope, wobble, bend):
+    """A straight line, one that wobbles by less than is compared at, and one that flattens out."""
+    at = [0.1 * step for step in range(6)]
+    assert knee(at, [slope * x for x in at]) is None
+    assert knee(at, [slope * x + off for x, off in zip(at, wobble, strict=True)]) is None
+    assert knee(at, [slope * x - bend * max(0.0, x - 0.3) for x in at]) is None
+
+
 def test_one_percent_is_lost_between_the_points_around_it(tmp_path):
     (study,) = studies([found(tmp_path, *falling("magnitude-uniform", 0.85))])
     (curve,) = study.curves
@@ -152,7 +167,8 @@ def test_a_claim_of_models_that_use_a_part_is_of_their_budgets(tmp_path):
     ]
     (study,) = studies([found(tmp_path, *lines)])
     (said,) = orderings([study])
-    assert said.shown == [(0.75, True)] and str(said) == "yes, clearly at 75 %"
+    assert [(one.sparsity, one.shows) for one in said.tried] == [(0.75, True)]
+    assert str(said) == "yes, clearly at 75 %"
 
 
 def test_one_seed_tells_no_interval_and_nothing_clearly(tmp_path):
@@ -203,6 +219,39 @@ def test_orderings_of_the_table_show_where_they_do(tmp_path):
     assert "clearly at" in str(said["magnitude loses less than random choice"])
     assert said["ranked over all layers magnitude loses less than layer by layer"].verdict is False
     assert "not reproduced" in str(said["ranked over all layers magnitude loses less than layer by layer"])
+
+
+def test_a_claim_tried_often_needs_more_at_each(tmp_path):
+    """An interval that excludes chance alone does so no more as one of five."""
+    drawn = (0.006, 0.008, 0.010)  # what is won by seed: 0 lies just outside the interval of one trial
+
+    def lines(sparsities):
+        for seed, more in enumerate(drawn):
+            for at in sparsities:
+                yield one("magnitude-uniform", at, seed, 0.8 + more)
+                yield one("random-uniform", at, seed, 0.8, control=True)
+
+    for sparsities, clearly in (((0.8,), True), ((0.7, 0.8, 0.9, 0.95, 0.98), False)):
+        (study,) = studies([found(tmp_path, *lines(sparsities), name=f"{len(sparsities)}.jsonl")])
+        (said,) = [
+            each for each in orderings([study]) if each.claim == "magnitude loses less than random choice"
+        ]
+        assert (said.verdict is True) == clearly
+        assert said.widest.gap.middle == pytest.approx(sum(drawn) / 3 / 0.9)
+
+
+def test_seeds_tell_their_own_knees(tmp_path):
+    """One seed bends later, one nowhere: the page says so beside the knee of the mean."""
+    bends = (0.7, 0.9, 1.0)
+    lines = [
+        one("m", at, seed, 0.9 - max(0.0, at - bend)) for seed, bend in enumerate(bends) for at in SPARSITIES
+    ]
+    (study,) = studies([found(tmp_path, *lines)])
+    (curve,) = study.curves
+    assert curve.knees == [0.7, 0.9, None]
+    report.write([tmp_path / "study.jsonl"], tmp_path / "site")
+    page = (tmp_path / "site" / "accuracy-digits_mlp.html").read_text()
+    assert "(70, 90, none)" in page
 
 
 def test_why_a_claim_is_not_to_be_expected_stands_where_it_does_not_show(tmp_path):
@@ -410,6 +459,15 @@ def test_a_models_layers_take_what_kernels_took_at_their_shapes(tmp_path):
     assert found.dense == pytest.approx(3e-3)
     assert found.sparse == pytest.approx(0.2e-3 + 0.4e-3 + 1e-3)  # between 50 and 80 %: in proportion still
     assert found.between and found.ratio == pytest.approx(3 / 1.6)
+
+
+def test_layers_are_joined_with_times_of_all_threads_alone(tmp_path):
+    """One thread here and two there would be a speed-up of threads."""
+    frame = timed(tmp_path, also={"dense": True, "kernel": "alone", "threads": 4, "seconds": [2e-3] * 4})
+    model = one("m", 0.7, 0, 0.9, layers=LAYERS)
+    assert set(frame["threads"]) == {2, 4}
+    assert Measured(frame, "made-up").of(model, 8) is None, "with four nothing sparse was timed"
+    assert Measured(frame[frame["threads"] == 2], "made-up").of(model, 8).seconds.ratio > 1
 
 
 @pytest.mark.paper("s4", "sparse-ift")

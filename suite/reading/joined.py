@@ -63,7 +63,8 @@ class Known:
             if row.dense:
                 self.dense[shape] = min(self.dense.get(shape, math.inf), value)
             elif pd.notna(row.sparsity):
-                self.sparse[shape, row.line][row.sparsity] = value
+                known = self.sparse[shape, row.line]
+                known[row.sparsity] = min(known.get(row.sparsity, math.inf), value)
 
     def of(self, score: Score, batch: int, whole: Score) -> Sum | None:
         """That of a model's layers, and of the dense model's; None where one of them was not measured so."""
@@ -94,6 +95,7 @@ class Measured:
             & frame["best"]
             & frame["median"].notna()
         ]
+        rows = rows[rows["threads"] == rows["threads"].max()]  # all that there are, if they were ever used
         self.seconds, self.joules, self.bytes = (Known(rows, name) for name in ("median", "joules", "stored"))
         self._notes = [(shape_of(row), row.energy_note) for row in rows.itertuples() if row.energy_note]
 

@@ -92,6 +92,10 @@ def drawn(axes: Axes, one: Curve, lead: Mapping[str, int], figure_of: Callable[[
     HOVER[line] = [f"{one.method}, {percent(point.sparsity)} %: {value.middle:.3g}" for point, value in found]
     if all(value.low is not None for _, value in found):
         low, high = BANDS[line] = ends([value for _, value in found])
+    if one.method in lead and one.knee is not None and not one.control:
+        ring = {"marker": "o", "markersize": 10, "fillstyle": "none", "color": line.get_color()}
+        bent = next(value for point, value in found if point.sparsity == one.knee)
+        axes.plot([max(1 - one.knee, LEAST_DENSITY)], [bent.middle], label="_knee", **ring)
     if one.method in lead and line in BANDS:
         colour = SERIES[lead[one.method] % len(SERIES)]
         if len(found) > 1:

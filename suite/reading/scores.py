@@ -7,7 +7,7 @@ models that differ by more than SAME of their value are other curves.
     tolerates   the sparsity at which the mean loss passes a share of the dense value, on a straight line in
                 log density between the points on either side
     kept        the highest sparsity at which a test over the seeds shows that no more than that is lost
-    knee        where two straight lines fit the curve best: before it zeros cost little, after it much
+    knee        where two straight lines fit the curve best, if it sags there: little is lost before, much after
 """
 
 import math
@@ -42,12 +42,13 @@ class Mean(NamedTuple):
     seeds: int = 1
 
 
-def mean(values: Sequence[float]) -> Mean:
-    """Of one value a seed."""
+def mean(values: Sequence[float], among: int = 1) -> Mean:
+    """Of one value a seed. among: intervals that are all to hold at once, each the wider for it."""
     middle = fmean(values)
     if len(values) < 2:
         return Mean(middle, None, None, len(values))
-    reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * stdev(values, middle) / math.sqrt(len(values))
+    level = 1 - (1 - LEVEL) / among
+    reach = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values, middle) / math.sqrt(len(values))
     return Mean(middle, middle - reach, middle + reach, len(values))
 
 
@@ -156,8 +157,15 @@ class Curve:
 
     @cached_property
     def knee(self) -> float | None:
-        """The measured sparsity after which zeros cost most more; None of fewer than four points."""
+        """The measured sparsity after which zeros cost most more; None where there is none."""
         return knee([one.sparsity for one in self.points], [one.loss.middle for one in self.points])
+
+    @cached_property
+    def knees(self) -> list[float | None]:
+        """That of each seed which has all points."""
+        seeds = set.intersection(*(set(one.scores) for one in self.points))
+        at = [one.sparsity for one in self.points]
+        return [knee(at, [lost(one.scores[seed]) for one in self.points]) for seed in sorted(seeds)]
 
 
 def passed(points: Sequence[Point], losses: Sequence[float], share: float) -> float | None:
@@ -172,14 +180,20 @@ def passed(points: Sequence[Point], losses: Sequence[float], share: float) -> fl
 
 
 def knee(at: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The point at which two straight lines, each with two points at least, fit best together."""
+    """The point at which two straight lines, each with two points at least, fit best together.
+
+    None of fewer than four points, and where there is no bend worth the name: where the loss lies under the
+    straight line from the first point to the last by no more than what is compared at.
+    """
     if len(at) < 4:
         return None
     fits = [
-        (misfit(at[: cut + 1], losses[: cut + 1]) + misfit(at[cut:], losses[cut:]), at[cut])
+        (misfit(at[: cut + 1], losses[: cut + 1]) + misfit(at[cut:], losses[cut:]), cut)
         for cut in range(1, len(at) - 1)
     ]
-    return min(fits)[1]
+    cut = min(fits)[1]
+    straight = losses[0] + (losses[-1] - losses[0]) * (at[cut] - at[0]) / (at[-1] - at[0])
+    return at[cut] if straight - losses[cut] > ENOUGH else None
 
 
 def misfit(x: Sequence[float], y: Sequence[float]) -> float:
@@ -298,18 +312,23 @@ def line_of(pattern: str) -> str:
 
 
 def beaten(curve: Curve, control: Curve) -> list[tuple[Point, bool | None]]:
-    """(point, whether it loses less than the control) where both were measured; None: one cannot say.
+    """(point, whether it loses less than the control) where both were measured; None: one cannot say."""
+    return [(point, sign(mean(values))) for point, values in gaps(curve, control)]
 
-    By the seeds that both have: the interval of the difference of their losses.
+
+def gaps(curve: Curve, other: Curve) -> list[tuple[Point, list[float]]]:
+    """(point, by how much of the dense value it loses less than the other) where both were measured.
+
+    A value for each seed that both have.
     """
-    there = {one.pattern: one for one in control.points}
-    said = []
+    there = {one.pattern: one for one in other.points}
+    found = []
     for point in curve.points:
-        if other := there.get(point.pattern):
-            shared = point.scores.keys() & other.scores.keys()
-            gap = mean([lost(other.scores[seed]) - lost(point.scores[seed]) for seed in shared] or [0.0])
-            said.append((point, sign(gap)))
-    return said
+        if same := there.get(point.pattern):
+            shared = sorted(point.scores.keys() & same.scores.keys())
+            less = [lost(same.scores[seed]) - lost(point.scores[seed]) for seed in shared]
+            found.append((point, less or [0.0]))
+    return found
 
 
 def sign(gap: Mean) -> bool | None:

@@ -1,11 +1,12 @@
 """Layers: the weights of a model as matrices, and what criteria may know about each.
 
-Inputs and gradients are those of the problem's calibration data. They are found when first asked for, for all
-layers at once, and shared by every criterion that asks.
+Inputs and gradients are those of the problem's calibration data. They are found when first asked for, and
+shared by every criterion that asks: gradients and the sizes of inputs for all layers at once, second moments,
+which take k x k numbers a layer, for as many neighbouring layers as there is room for.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from suite.kernel import Refused
 from suite.task import Problem
 
 Look = Callable[[str, nn.Module, Tensor], None]
+
+ROOM = 2 << 30  # bytes of second moments that are held at a time
 
 
 class Layer:
@@ -49,7 +52,7 @@ class Layer:
     @property
     def norms(self) -> Tensor:
         """[k]: the root mean square of each input."""
-        return self.moments.diagonal().sqrt()
+        return self.seen.norms[self.name]
 
     @property
     def gradient(self) -> Tensor:
@@ -75,6 +78,39 @@ class Pass(NamedTuple):
     each: float | None = None
 
 
+class Moments(Mapping[str, Tensor]):
+    """Of each layer the mean of x xᵀ over its inputs, [k, k]; of one group of neighbours at a time.
+
+    A group is as many layers as fit into ROOM, one at least. Each costs a pass over the calibration data when
+    it is asked for, and again when another was asked for in between: ask for layers in their order.
+    """
+
+    def __init__(self, seen: "Seen") -> None:
+        self._seen = seen
+        self._at: int | None = None
+        self._held: Mapping[str, Tensor] = {}
+        self._groups: dict[str, int] = {}
+        group = held = 0
+        for name, layer in seen.layers.items():
+            size = 4 * layer.weight.shape[1] ** 2
+            if held and held + size > ROOM:
+                group, held = group + 1, 0
+            self._groups[name], held = group, held + size
+
+    def __getitem__(self, name: str) -> Tensor:
+        if (group := self._groups[name]) != self._at:
+            self._held = {}  # what is not needed any more goes before more is made
+            names = [other for other, at in self._groups.items() if at == group]
+            self._at, self._held = group, self._seen.moments_of(names)
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+
 class Seen:
     """What the calibration data of a problem show of a model as it is now.
 
@@ -90,19 +126,37 @@ class Seen:
         self.layers = {name: Layer(name, one, self) for name, one in problem.layers(model).items()}
 
     @cached_property
-    def moments(self) -> dict[str, Tensor]:
+    def moments(self) -> Mapping[str, Tensor]:
+        return Moments(self)
+
+    def moments_of(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Of these layers, in one pass."""
         self.passes.append(Pass(self._examples))
         if self._copied:
-            return self._copied.moments
+            moments = self._copied.moments
+            return {name: moments[name] for name in names}
+        return self._means(names, lambda flat: flat.mT @ flat)
+
+    @cached_property
+    def norms(self) -> dict[str, Tensor]:
+        """Of each layer, [k]: the root mean square of each input."""
+        self.passes.append(Pass(self._examples))
+        if self._copied:
+            return self._copied.norms
+        means = self._means(self.layers, lambda flat: flat.square().sum(0))
+        return {name: of.sqrt() for name, of in means.items()}
+
+    def _means(self, names: Iterable[str], of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """What `of` sums over rows of inputs, over their number."""
         sums: dict[str, Tensor] = {}
         rows: dict[str, int] = {}
 
         def look(name: str, module: nn.Module, x: Tensor) -> None:
             flat = unfolded(module, x)
-            sums[name] = sums.get(name, 0) + flat.mT @ flat
+            sums[name] = sums.get(name, 0) + of(flat)
             rows[name] = rows.get(name, 0) + len(flat)
 
-        self._run(look)
+        self._run(names, look)
         return {name: total / rows[name] for name, total in sums.items()}
 
     @cached_property
@@ -120,11 +174,12 @@ class Seen:
         return sum(map(self.problem.count, self.problem.calibration()))
 
     @torch.no_grad()
-    def _run(self, look: Look) -> None:
-        """The calibration data through the model, each layer's inputs shown to `look`."""
+    def _run(self, names: Iterable[str], look: Look) -> None:
+        """The calibration data through the model, the inputs of these layers shown to `look`."""
         with ExitStack() as hooks:
-            for name, layer in self.layers.items():
-                hooks.callback(layer.module.register_forward_pre_hook(partial(_show, look, name)).remove)
+            for name in names:
+                module = self.layers[name].module
+                hooks.callback(module.register_forward_pre_hook(partial(_show, look, name)).remove)
             for batch in self.problem.calibration():
                 self.problem.loss(self.model, batch)
 
@@ -150,17 +205,29 @@ def unfolded(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def counting() -> Any:
-    """A context that counts FLOPs; slow to import, and every run imports this file."""
+    """A context that counts FLOPs; slow to import, and every run imports this file.
+
+    torch's counter knows the fused attention of GPUs only, and takes that of CPUs for nothing.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    return FlopCounterMode(display=False)
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={fused: attention_flops})
+
+
+def attention_flops(
+    query: Sequence[int], keys: Sequence[int], values: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of both products, by the shapes [batch, heads, length, width]; what a mask hides is counted too."""
+    batch, heads, length, width = query
+    return 2 * batch * heads * length * keys[2] * (width + values[3])
 
 
 class Work:
     """The FLOPs of a model's forward pass for one example, and each layer's share of them.
 
-    What is no layer's (attention's products) counts as it is, whatever is pruned. Element-wise work does not
-    count.
+    What is no layer's (attention's products, causal ones whole) counts as it is, whatever is pruned.
+    Element-wise work does not count.
     """
 
     def __init__(self, problem: Problem, model: nn.Module) -> None:
