@@ -31,10 +31,13 @@ def mine(a, b):
 MARKED = """
 import pytest
 
+shared = pytest.mark.paper("teal")
+
 @pytest.mark.paper("smat", "sten")
 @pytest.mark.browser
 def test_one(): ...
 
+@shared
 def test_two(): ...
 
 class TestMore:
@@ -93,6 +96,7 @@ def test_tests_are_found_by_their_mark_in_a_checkout_alone(inside, tmp_path, mon
     found = [
         ("smat", "test_made.test_one"),
         ("sten", "test_made.test_one"),
+        ("teal", "test_made.test_two"),
         ("nerva", "test_made.test_three"),
     ]
     assert list(listing.tests()) == (found if inside else [])

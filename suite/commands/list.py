@@ -65,11 +65,10 @@ def go(given: argparse.Namespace) -> None:
         screen.print(f"\n[bold]{kind}[/]")
         for name, entry in entries.items():
             line = entry.get("about", "").partition("\n")[0]
-            screen.print(f"  {name:<26} {line}", highlight=False)
+            screen.print(f"  {name:<26} {line}", highlight=False, soft_wrap=True)
             if entry.get("runs") is False:
-                screen.print(
-                    f"  {'':<26} [yellow]not here:[/] {'; '.join(entry['why_not'])}", highlight=False
-                )
+                why = "; ".join(entry["why_not"])
+                screen.print(f"  {'':<26} [yellow]not here:[/] {why}", highlight=False, soft_wrap=True)
 
 
 def print_cases(names: list[str], extent: str, as_json: bool) -> None:
@@ -190,13 +189,16 @@ def tests() -> Iterator[tuple[str, str]]:
     root = Path(__file__).parents[2]
     files = sorted((root / "tests").glob("test_*.py")) if (root / "pyproject.toml").is_file() else []
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        assigned = [node for node in module.body if isinstance(node, ast.Assign)]
+        named = {ast.unparse(node.targets[0]): node.value for node in assigned}  # marks that several tests have
+        for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 marks, name = node.decorator_list, f"{file.stem}.{node.name}"
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
                 marks, name = [*ast.walk(node.value)], file.stem
             else:
                 continue
-            for mark in marks:
+            for mark in (named.get(ast.unparse(one), one) for one in marks):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.paper":
                     yield from ((ast.literal_eval(paper), name) for paper in mark.args)
