@@ -191,7 +191,7 @@ def tests() -> Iterator[tuple[str, str]]:
     for file in files:
         module = ast.parse(file.read_text(encoding="utf-8"))
         assigned = [node for node in module.body if isinstance(node, ast.Assign)]
-        named = {ast.unparse(node.targets[0]): node.value for node in assigned}  # marks that several tests have
+        named = {ast.unparse(node.targets[0]): node.value for node in assigned}  # marks may be
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 marks, name = node.decorator_list, f"{file.stem}.{node.name}"
