@@ -1,5 +1,6 @@
 """Kernel: what its hash covers, the order operands come in, and what a bare run is."""
 
+import inspect
 import sys
 from importlib import import_module
 
@@ -10,6 +11,7 @@ from suite import kernel as whole
 from suite import native
 from suite.kernel import kernel, prepared
 from suite.op import discover_parts
+from suite.registry import discover
 
 discover_parts()
 
@@ -88,6 +90,15 @@ def test_an_edited_header_is_another_kernel(package, monkeypatch, edited):
     files[edited].write_text(files[edited].read_text() + "// edited\n")
     assert hashes()[0] == near
     assert hashes()[1] != alone
+
+
+def test_a_kernel_of_cpus_is_the_same_where_nothing_of_gpus_is_installed():
+    """Else its hash, and with it what was measured, would hang on whether Triton is there."""
+    discover(folders=("kernels",))
+    for one in [one for one in whole.KERNELS.values() if one.on == "cpu"]:
+        function = inspect.unwrap(one.prepare)
+        parts = whole.imported(function.__globals__, whole.package(function))
+        assert not [name for name in parts if "triton" in name], one.name
 
 
 def test_a_changed_layout_of_the_suite_is_another_kernel(monkeypatch):

@@ -4,16 +4,10 @@ Its blocks are as large as the sequence allows, up to 128 tokens, whatever those
 left out, so there is no reason for small ones. Bad at: every sparsity, that is the point.
 """
 
-from math import gcd
-
-import torch
-
 from suite.cuda.terms import no_triton
 from suite.kernel import kernel
 from suite.kernels.attention.attention_block_triton import DTYPES, ISA, SIZES, flash
-from suite.selection import from_map
-
-LEAST, LARGEST = 16, 128  # tokens of a block
+from suite.kernels.attention.every import LEAST, every
 
 
 def refuse(case, device):
@@ -23,13 +17,6 @@ def refuse(case, device):
     if case["d"] not in SIZES:
         reasons.append(f"needs d to be one of {', '.join(map(str, SIZES))}, got {case['d']}")
     return reasons
-
-
-def every(a, q, causal):
-    """All blocks, or (causal) those up to a query's own."""
-    heads, n, _ = q.shape
-    kept = torch.ones(n // gcd(n, LARGEST), n // gcd(n, LARGEST), dtype=torch.bool, device=q.device)
-    return from_map((kept.tril() if causal else kept).expand(heads, -1, -1), a.pattern)
 
 
 @kernel(op="attention", on="cuda", dtypes=DTYPES, isa=ISA, refuse=refuse, dense=True)

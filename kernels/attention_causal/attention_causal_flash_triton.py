@@ -5,7 +5,8 @@ Bad at: every sparsity, that is the point.
 
 from suite.kernel import kernel
 from suite.kernels.attention.attention_block_triton import DTYPES, ISA, flash
-from suite.kernels.attention.attention_flash_triton import every, refuse
+from suite.kernels.attention.attention_flash_triton import refuse
+from suite.kernels.attention.every import every
 
 
 @kernel(op="attention_causal", on="cuda", dtypes=DTYPES, isa=ISA, refuse=refuse, dense=True)

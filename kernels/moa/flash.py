@@ -5,7 +5,7 @@ from torch import Tensor
 from suite import native
 from suite.kernel import Prepared
 from suite.kernels.attention.attention_block import MOST, SOURCE, UNIT, prepare
-from suite.kernels.attention.attention_flash_triton import LEAST, every
+from suite.kernels.attention.every import LEAST, every
 from suite.sparse import Sparse
 
 DIVIDES = {"n": LEAST, "f": UNIT}

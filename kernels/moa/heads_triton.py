@@ -19,7 +19,7 @@ from torch import Tensor
 from suite.cuda.tuning import Way, quickest
 from suite.formats.routing import most, touched
 from suite.kernel import Prepared
-from suite.kernels.attention.attention_flash_triton import LARGEST
+from suite.kernels.attention.every import LARGEST
 from suite.kernels.attention.flash_triton import LOWEST, step
 from suite.kernels.attention.flash_triton import ways as tiles
 from suite.kernels.moe.scatter_triton import Choices, multiply, ways

@@ -6,7 +6,7 @@ Bad at: experts of one or two tokens, whose tiles are mostly empty; in float32 t
 from suite.cuda.terms import in_triton
 from suite.kernel import kernel
 from suite.kernels.attention.attention_block_triton import SIZES
-from suite.kernels.attention.attention_flash_triton import LEAST
+from suite.kernels.attention.every import LEAST
 from suite.kernels.moe import moe_scatter_triton as forward
 
 heads = in_triton("suite.kernels.moa.heads_triton")
