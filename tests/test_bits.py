@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from lines import header, line, write
+from lines import header, line, score, write
 from msgspec.structs import replace
 
 from suite import report
@@ -144,6 +144,28 @@ def test_the_page_and_the_way_to_it(tmp_path):
     assert 'href="bits.html"' in made["index"]
     assert "4 bits, 50 % of groups kept, against" in text and "2.3" in text
     assert "up to" in text and "to the largest measured, 4 tokens" in text
+
+
+def test_what_is_lost_in_groups_as_wide_as_kernels_have_them_stands_beside(tmp_path):
+    """Beside 2:4 in 16 bits; narrower groups are no kernel's, and without any there is nothing to tell."""
+
+    def made(method, pattern, value, **about):
+        about |= {"method": method, "pattern": pattern, "dense_value": 0.9, "execution": "simulated"}
+        return replace(score(), value=value, bytes=1000, **about)
+
+    half = made("obs-uniform-gqsa", "block1x32@0.5", 0.81)
+    others = [
+        made("w2", "block1x32@0.5", 0.855),
+        made("wanda-uniform", "2:4", 0.88),
+        made("tuned", "2:4", 0.89, training="weights"),
+        made("narrow", "block1x16@0.5", 0.8),
+    ]
+    page = pages(tmp_path / "both", [*at(1), half, *others])["bits"]
+    lost = page[page.index("What is lost: <a") :]
+    places = [lost.index(f">{name}<") for name in ("wanda-uniform", "w2", "obs-uniform-gqsa")]
+    assert places == sorted(places) and "10.0 %" in lost
+    assert ">tuned<" not in lost and ">narrow<" not in lost
+    assert "What is lost: <a" not in pages(tmp_path / "without", [*at(1), *others[1:]])["bits"]
 
 
 def test_nothing_left_out_is_no_answer_to_whether_sparsity_pays():
