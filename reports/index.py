@@ -9,6 +9,7 @@ from suite.reading.end_to_end import alone
 from suite.reading.frame import tidy
 from suite.reading.iso import is_dense
 from suite.reading.mixtures import sweeps
+from suite.reading.realised import realised
 from suite.reading.scores import named as called_so
 from suite.reading.scores import told
 from suite.reading.structure import varied
@@ -54,6 +55,7 @@ def index(view):
         "structured": len(varied(frame)) > 0,
         "batched": len(batch.batches(frame, view.rows)) > 0,
         "quantized": bool(layers(view.drawn[1])),
+        "papers": bool(realised(view.drawn[0], view.ids)),
         "routed": len(routing.routed(frame, view.rows)) > 0,
     }
 
