@@ -4,6 +4,7 @@ import pandas as pd
 
 from suite.reading import batch_figures as figures
 from suite.reading.answers import called
+from suite.reading.orderings import orderings
 from suite.reading.routing import ASKED, alone, as_dense, routed
 from suite.reading.sharding import DEVICES, placements
 from suite.reading.turning import measured, number, turning
@@ -11,6 +12,7 @@ from suite.report import report
 
 EQUAL = "dense of as many FLOPs"
 ONE = "one expert alone, a dense layer"
+UPCYCLED = "sparse-upcycling"  # the paper whose claims are of the quality of such a mixture
 
 
 @report
@@ -23,7 +25,8 @@ def routing(view):
         section(at, dict(zip(ASKED, about, strict=True)), same, rows)
         for at, (about, same) in enumerate(rows.groupby(ASKED, sort=False))
     ]
-    yield "routing", {"sections": sections}
+    quality = [one for one in orderings(view.studies) if one.id == UPCYCLED]
+    yield "routing", {"sections": sections, "quality": quality}
 
 
 def section(at, about, rows, table):

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from lines import ceilings, header, line, write
+from lines import ceilings, header, line, score, write
+from msgspec.structs import replace
 
 from suite import report
 from suite.activations import union_law
@@ -325,6 +326,24 @@ def test_the_page_of_routes_says_it(tmp_path):
     assert "dense of as many FLOPs" in text and "crowded" in text
     assert page.count("<svg") == 3  # against imbalance at 64 tokens; against tokens, of both layers
     assert "nan" not in text.lower() and page.count("<caption") == page.count("<table")
+
+
+@pytest.mark.paper("upcycling-inference", "sparse-upcycling")
+def test_what_a_mixture_of_copies_gains_and_costs_stand_in_one_table(tmp_path):
+    """Its slowdown against the layer it was copied from, and its quality after as much training."""
+    one = [experts(n, asked=1, held=1, traces={"zipf0": 1.0}, scale=0.1) for n in (16, 64)]
+    timed = [*experts(), *experts(16), *(each for lines in one for each in lines)]
+    about = {"task": "digits_vit", "pattern": "chosen@0.75", "sparsity": 0.75, "dense_value": 0.9}
+    about |= {"training": "weights", "train_flops": 1e9, "infer_flops": 1e6, "execution": "simulated"}
+    scores = [
+        replace(score(), method=method, value=value + 0.001 * seed, seed=seed, **about)
+        for method, value in (("continued", 0.90), ("continued-upcycled", 0.92))
+        for seed in range(3)
+    ]
+    page = words(page_of("routing", tmp_path, *timed, *scores))
+    table = page[page.index("the fastest here / one expert alone") :]
+    assert re.match(r".{0,200}digits_vit yes, clearly at 75.{1,3}% \+2\.2 %", table), table[:300]
+    assert "digits_vit yes" not in words(page_of("routing", tmp_path / "without", *timed))
 
 
 def test_other_lines_have_no_such_pages(tmp_path):
