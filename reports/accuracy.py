@@ -5,13 +5,17 @@ from suite.reading.orderings import orderings
 from suite.reading.scores import beaten, named, told
 from suite.reading.spared import laws
 from suite.reading.units import percent
+from suite.reading.zeros import counted
 from suite.report import page_of, report
+from suite.studying.checkpoints import AT_RANDOM
 
 TRAINED = {"none": "Nothing trained", "mask": "Masks trained", "weights": "Weights trained"}
 LEAD = 8  # methods a figure can tell apart
 TYPICAL = 0.8  # the sparsity at which other figures than the metric are shown, or the nearest there is
 SIDE_BY_SIDE = (
     *("agreement", "kl", "worst class drop", "calibration error", "noisy accuracy"),
+    *("noisy bits per byte", "noisy perplexity", "worst part rise", "parts within 5%"),
+    *("update sparsity", "update rank"),
     *("weights read", "bytes corrected", "neurons spared"),
     *("load imbalance", "load entropy", "choices dropped"),
 )
@@ -34,13 +38,19 @@ def accuracy(view):
                 "failures": failures(study),
                 "orderings": orderings([study]),
                 "laws": laws(study),
+                "zeros": list(counted(scores(study))),
             },
         )
 
 
 def part(study, training):
-    """Methods that train the same thing, pattern by pattern: others rank apart."""
-    mine = [one for one in study.curves if one.training == training]
+    """Methods that train the same thing, pattern by pattern: others rank apart.
+
+    The control of a checkpoint stands where the checkpoint does.
+    """
+    place = {one.method: one.training for one in study.curves}
+    place |= {f"{name}{AT_RANDOM}": there for name, there in place.items()}
+    mine = [one for one in study.curves if place[one.method] == training]
     lines = dict.fromkeys(one.line for one in sorted(mine, key=lambda one: one.line != "unstructured"))
     if not mine:
         return None
@@ -74,6 +84,11 @@ def line(study, training, at, name, curves):
         "beside": beside(ordered, typical),
         "shown": [name for name in SIDE_BY_SIDE if any(name in one.first.quality for one in curves)],
     }
+
+
+def scores(study):
+    """All of them."""
+    return [one for curve in study.curves for point in curve.points for one in point.scores.values()]
 
 
 def against_loads(study, ordered):

@@ -73,8 +73,15 @@ def part(id, study, cost, says, curves, lead, here):
 
 
 def leaders(curves):
-    """The small dense models, those of equal cost, and the best others."""
-    first = sorted(curves, key=lambda one: (not is_dense(one), one.first.iso is None, loss(one)))
+    """The best of the small dense models, of those of equal cost, and of the others."""
+    kinds = [
+        [one for one in curves if is_dense(one)],
+        [one for one in curves if not is_dense(one) and one.first.iso],
+        [one for one in curves if not is_dense(one) and not one.first.iso],
+    ]
+    best = [sorted(some, key=loss) for some in kinds]
+    first = [one for some in best for one in some[: LEAD // len(kinds)]]
+    first += [one for some in best for one in some if one not in first]
     return {one.method: at for at, one in enumerate(first[:LEAD])}
 
 

@@ -67,6 +67,7 @@ def section(id, study, device, view, models):
         "metric": study.metric,
         "dense": study.dense_value,
         "batch": points[0]["joined"].batch if points else None,
+        "fewest": next((one["fewest"].batch for one in points if one["fewest"]), None),
         "points": sorted(points, key=lambda one: (not one["front"], -one["gain"])),
         "unmetered": unmetered(points),
         "pruned": len(pruned),
@@ -91,6 +92,7 @@ def joined(study, measured):
             batches = measured.batches(score, whole)
             found = measured.of(score, batches[-1], whole) if batches else None
             if found:
+                fewest = measured.of(score, batches[0], whole)
                 yield {
                     "method": curve.method,
                     "control": curve.control,
@@ -102,5 +104,17 @@ def joined(study, measured):
                     "loss": point.loss,
                     "joined": found,
                     "gain": found.seconds.ratio,
-                    "efficiency": None if score.transform else found.seconds.ratio * (1 - point.sparsity),
+                    "fewest": fewest if fewest and fewest.batch < found.batch else None,
+                    "own": sum("data" in layer for layer in score.layers),
+                    "efficiency": found.seconds.ratio * (1 - point.sparsity) if alike(score, whole) else None,
                 }
+
+
+def alike(score, whole):
+    """Whether a model has the dense one's layers."""
+    return [shape_of(one) for one in score.layers] == [shape_of(one) for one in whole.layers]
+
+
+def shape_of(layer):
+    """Of its weight."""
+    return layer["m"], layer["k"]

@@ -70,6 +70,11 @@ def stored(numbers: Tensor, dtype: torch.dtype) -> Tensor:
     return (made.to(dtype).float() + 0.0).to(dtype)  # what rounds to zero has no sign
 
 
+def is_layer(data: str) -> bool:
+    """Whether this names a tensor of a checkpoint: "tiny:model.layers.0.mlp.up_proj.weight-1f3a9c02"."""
+    return data.count(":") == 1
+
+
 @dataclass(frozen=True)
 class Case:
     """Op, sizes, pattern, dtype, seed and, unless the operands are drawn, the data they come from."""
@@ -94,6 +99,11 @@ class Case:
     def extent(self) -> Mapping[str, int]:
         """Sizes by name."""
         return dict(self.sizes)
+
+    @property
+    def of_file(self) -> bool:
+        """Whether its matrix is a file's. Of a layer of a checkpoint the pattern may be known, too."""
+        return self.pattern.given or is_layer(self.data)
 
     @property
     def torch_dtype(self) -> torch.dtype:

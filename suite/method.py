@@ -14,10 +14,13 @@ trainer and a transform name the methods they come after. Others can be put toge
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from suite.pattern import Pattern
 from suite.registry import Unusable, pick
+
+if TYPE_CHECKING:
+    from suite.task import Task
 
 Start = Literal["dense", "fresh"]
 Training = Literal["none", "mask", "weights"]
@@ -30,13 +33,16 @@ class Part:
     after: what it comes after, by the methods' names; those are run by default.
     patterns: those it is for; empty: any.
     tasks: names of those it is for; empty: any.
+    problems: the kinds of problem it is for, such as Language; empty: any.
     start: from which model a trainer or a transform goes on, the trained dense one or a fresh one.
     training: what it trains. Methods that train nothing, masks only, or weights rank apart.
     control: it knows nothing: what others must beat.
     extents: of studies that have it by default.
     iso: what it holds equal to the dense model's, such as "infer_flops".
+    once: it leaves no weight out, so it is tried once, at a sparsity of none.
     stored: bytes of a layer of a pattern and mask, where it keeps other numbers than the model's.
     tuning_runs: how many settings were tried before it got its constants.
+    data: layer's name -> the data that its matrix is where kernels are timed on it, if it is in a file.
     """
 
     kind: str
@@ -46,14 +52,17 @@ class Part:
     after: tuple[str, ...] = ()
     patterns: tuple[type[Pattern], ...] = ()
     tasks: tuple[str, ...] = ()
+    problems: tuple[type, ...] = ()
     start: Start = "dense"
     training: Training = "none"
     control: bool = False
     extents: tuple[str, ...] = ("smoke", "default", "full")
     iso: str | None = None
+    once: bool = False
     stored: Callable[..., int] | None = None
     tuning_runs: int = 0
     ids: tuple[str, ...] = ()
+    data: Callable[[str], str] | None = None
 
     def __call__(self, *given: Any) -> Any:
         return self.call(*given)
@@ -109,6 +118,10 @@ class Method:
         return next((part.iso for part in self.parts.values() if part.iso), None)
 
     @property
+    def once(self) -> bool:
+        return bool(self.parts) and all(part.once for part in self.parts.values())
+
+    @property
     def tuning_runs(self) -> int:
         return sum(part.tuning_runs for part in self.parts.values())
 
@@ -122,9 +135,16 @@ class Method:
         asked = not pattern.at_run_time or any(kind.at_run_time for kinds in named for kind in kinds)
         return asked and all(isinstance(pattern, kinds) for kinds in named)
 
-    def suits(self, task: str) -> bool:
-        """Whether it is meant for the task of this name."""
-        return all(not part.tasks or task in part.tasks for part in self.parts.values())
+    def unsuited(self, task: "Task") -> str | None:
+        """Why it is not meant for a task."""
+        for part in self.parts.values():
+            if part.tasks and task.name not in part.tasks:
+                return f"{part.name} is for {', '.join(part.tasks)} alone"
+            if part.problems and not issubclass(task.kind, part.problems):
+                return (
+                    f"{part.name} is for {' or '.join(one.__name__ for one in part.problems)} problems alone"
+                )
+        return None
 
     def belongs(self, extent: str) -> bool:
         """Whether a study of this extent has it by default."""

@@ -1,6 +1,6 @@
-"""Models: which whole model cases are of: a task's own, or one of the user's; what plans and children ask.
+"""Models: what of a model cases are of: the whole, a task's or the user's, or the weights of its layers.
 
-How such a model is pruned and raced says suite/whole.py.
+How a whole one is pruned and raced says suite/whole.py.
 """
 
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
-from suite import recordings
+from suite import recordings, sources
 from suite.case import Case
 from suite.op import MODELS
+from suite.pattern import Pattern
 from suite.recordings import Asked, Labelled
-from suite.studying.causal import config, length, library, linear
-from suite.studying.checkpoints import bring
+from suite.registry import Unusable
+from suite.studying import checkpoints
+from suite.studying.causal import length, linear, outline
 from suite.studying.child import Brought
 from suite.whole import of_tasks
 
@@ -35,7 +35,7 @@ def used(asked: Asked | None) -> Brought | None:
 
 def use(one: Brought) -> str:
     """The name by which cases have a model of the user's from here on. Unusable: it is no such model."""
-    task = bring(one)
+    task = checkpoints.bring(one)
     of_tasks(task.name)
     return task.name
 
@@ -54,6 +54,24 @@ def instead(lists: Sequence[list[Labelled]], asked: Asked) -> list[list[Labelled
     return [[*one, *more] for one, more in zip(made, recordings.instead(lists, asked), strict=True)]
 
 
+def layers(asked: Asked) -> dict[str, Pattern]:
+    """The weights of a folder's linear layers, as `--matrix` names them, and the pattern of each.
+
+    None where a text is named: it is then recorded on. Those of some layers, where these are asked for by
+    number. Unusable: there are none.
+    """
+    if asked.corpus is not None or not Path(asked.model).is_dir():
+        return {}
+    found = checkpoints.matrices(Path(asked.model).resolve())
+    if not asked.layers:
+        return found
+    numbers = {str(one) for one in asked.layers}
+    some = {text: of for text, of in found.items() if numbers & set(text.rpartition(":")[2].split("."))}
+    if not some:
+        raise Unusable(f"--layer {asked.layers[0]}: {asked.model} has no layer of this number.")
+    return some
+
+
 def moved(case: Case, mine: Brought | None, name: str) -> Case:
     """A case of the largest layer of the user's model, at no more tokens than its windows have."""
     if mine is None:
@@ -64,7 +82,10 @@ def moved(case: Case, mine: Brought | None, name: str) -> Case:
 
 def again(asked: Asked, cases: Sequence[Case]) -> None:
     """Make known what these cases are of."""
-    if (mine := brought(asked)) and any(case.data == Path(mine.model).name for case in cases):
+    if weights := layers(asked):
+        for text in weights:
+            sources.add(text)
+    elif (mine := brought(asked)) and any(case.data == Path(mine.model).name for case in cases):
         use(mine)
     else:
         recordings.record_again(asked, cases)
@@ -73,7 +94,6 @@ def again(asked: Asked, cases: Sequence[Case]) -> None:
 @lru_cache(maxsize=1)
 def largest(folder: Path) -> tuple[int, int]:
     """Of the linear layers of a folder's model, the shape of that with the most weights."""
-    with torch.device("meta"):
-        model = library().AutoModelForCausalLM.from_config(config(folder))
-    shapes = [(one.out_features, one.in_features) for one in linear(model).values()]  # pyright: ignore
+    layers = linear(outline(folder)).values()
+    shapes = [(one.out_features, one.in_features) for one in layers]  # pyright: ignore
     return max(shapes, key=lambda of: of[0] * of[1])  # pyright: ignore

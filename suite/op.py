@@ -122,7 +122,7 @@ def faults(case: Case) -> list[str]:
         return [f"{case.pattern} is a pattern of {', '.join(case.pattern.ops)}, not of {op.name}"]
     if case.pattern.at_run_time and not op.quality:
         return [f"{op.name} has nothing that is chosen at run time"]
-    return [] if case.pattern.given and case.data else case.pattern.faults(*op.shape(case))
+    return [] if case.of_file and case.data else case.pattern.faults(*op.shape(case))
 
 
 def fixed(case: Case, operands: Operands) -> Operands:
@@ -149,7 +149,7 @@ def weight(case: Case) -> Sparse:
     Data may be a matrix of its own, or name a model, a layer of which is pruned to the pattern.
     """
     shape = OPS[case.op].shape(case)
-    if case.pattern.given:
+    if case.of_file:
         a = given(case)
         if a.shape != shape:
             raise Unusable(f"{case}: {case.data} is {a.shape[0]} x {a.shape[1]}. Give the case these sizes.")
@@ -165,7 +165,7 @@ def given(case: Case) -> Sparse:
     """The matrix of a case's file in its dtype; where that has a scale, no number may be beyond its range."""
     scale = SCALES.get(case.torch_dtype)
     fine = torch.float32 if scale or case.dtype in QUANTIZED else case.torch_dtype
-    a = sources.load(case.data, fine, case.seed)
+    a = sources.load(case.data, fine, case.seed, case.pattern)
     if (
         scale
         and a.nonzeros

@@ -15,7 +15,9 @@ from suite.case import DTYPES, Case, from_id
 from suite.inputs import INPUTS, is_recording
 from suite.kernel import Kernel
 from suite.op import MODELS, OPS, faults, sparsity
-from suite.pattern import parse
+from suite.pattern import Pattern, parse
+from suite.patterns.n_of_m import NofM
+from suite.patterns.unstructured import Unstructured
 from suite.registry import Unusable, nearest, pick
 from suite.selector import entries
 from suite.workload import WORKLOADS, Workload
@@ -50,7 +52,8 @@ def plan(
 ) -> list[Item]:
     """Items in order. `axes` replaces an axis of all that have it; `cases` are ids, measured as they are.
 
-    asked: a model whose recordings stand in for what cases draw; other cases are then left out.
+    asked: a model whose recordings stand in for what cases draw, or, where no text is named, the weights of
+    its layers; other cases are then left out.
     `kernels` are globs, with commas between them. Of kernels that the device refuses with a selector, that is
     not said for every selector: they are left out. So are cases that nobody named and that have only dense
     kernels here, such as those of a dtype that a CPU has no sparse kernels for.
@@ -65,11 +68,14 @@ def plan(
             models.again(asked, named)
         ordered = [(label or home(case, extent), case) for case in named]
     else:
+        layers = models.layers(asked) if asked else {}
         lists = [
-            [(one.name, case) for case in cases_of(one, extent, axes or {}, matrices, routes)]
+            [(one.name, case) for case in cases_of(one, extent, axes or {}, matrices, routes, layers)]
             for one in chosen
         ]
-        if asked:
+        if layers and not any(lists):
+            raise Unusable("--model needs a text for these workloads. Name a file with --corpus.")
+        if asked and not layers:
             lists = models.instead(lists, asked)
         lists = [coarse_to_fine(cases) for cases in lists]
         ordered = [one for row in zip_longest(*lists) for one in row if one]
@@ -120,7 +126,7 @@ def exist(case: Case) -> None:
 
 def has_data(case: Case) -> bool:
     """Whether what a case names as its data is there; of a file, its source says so."""
-    if not case.data or case.pattern.given:
+    if not case.data or case.of_file:
         return True
     if case.data in INPUTS:
         return case.op in INPUTS[case.data].ops
@@ -150,11 +156,12 @@ def cases_of(
     axes: Mapping[str, Sequence[str]],
     matrices: Sequence[str],
     routes: Sequence[str] = (),
+    layers: Mapping[str, Pattern] | None = None,
 ) -> list[Case]:
-    """A workload's cases, with axes replaced; of matrices and routes given by file if there are any."""
-    cases = list(workload.cases(extent))
-    if matrices or routes:
-        cases = [*on_matrices(cases, matrices), *on_routes(cases, routes)]
+    """A workload's cases, with axes replaced; of matrices, routes and layers of files if there are any."""
+    cases, layers = list(workload.cases(extent)), layers or {}
+    if matrices or routes or layers:
+        cases = [*on_matrices(cases, matrices), *on_routes(cases, routes), *on_layers(cases, layers)]
     for axis, values in axes.items():
         cases = [made for case in cases for made in spread(case, axis, values)]
     return list(dict.fromkeys(cases))
@@ -176,6 +183,21 @@ def on_matrices(cases: Sequence[Case], matrices: Sequence[str]) -> Iterator[Case
             made = Case(op, sizes, parse("given"), "float32", data=data).with_sizes(m=m, k=k, p=m)
             if OPS[op].shape(made) == (m, k):
                 yield made
+
+
+def on_layers(cases: Sequence[Case], layers: Mapping[str, Pattern]) -> Iterator[Case]:
+    """Each layer's matrix as any file's; if it is N:M, that is what kernels are told.
+
+    After it the same with a random matrix of its pattern: what its control is timed on.
+    """
+    for text, found in layers.items():
+        made = list(on_matrices(cases, [text]))
+        yield from (replace(one, pattern=found) if isinstance(found, NofM) else one for one in made)
+        if isinstance(found, Unstructured):
+            near = round(found.sparsity, 2)  # one time then stands for many
+            found = Unstructured(near if 0 < near < 1 else found.sparsity)
+        if found != Unstructured(0.0):
+            yield from (replace(one, pattern=found, data="") for one in made)
 
 
 def on_routes(cases: Sequence[Case], routes: Sequence[str]) -> Iterator[Case]:
@@ -202,7 +224,7 @@ def axes_of_pattern(case: Case) -> set[str]:
 
 def spread(case: Case, axis: str, values: Sequence[str]) -> list[Case]:
     """The case at each value of the axis; as it is, if it has no such axis."""
-    if not has(case, axis) or (case.pattern.given and axis in ("m", "k", "pattern")):
+    if not has(case, axis) or (case.of_file and axis in ("m", "k", "pattern")):
         return [case]
     return [moved(case, axis, value) for value in values]
 

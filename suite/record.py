@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -155,6 +155,18 @@ class Result(Line, tag="result"):
         return f"{self.kernel}+{self.selector}" if self.selector else self.kernel
 
 
+class Weight(TypedDict):
+    """A layer of a model that was studied. data: the tensor of a file that it is, where it is one."""
+
+    name: Sentence
+    m: Size
+    k: Size
+    n: Count  # rows of inputs for one example
+    pattern: Phrase
+    sparsity: Share
+    data: NotRequired[Data]
+
+
 class Score(Line, tag="score"):
     """What came of one method on one task at one sparsity, pattern and seed.
 
@@ -185,7 +197,7 @@ class Score(Line, tag="score"):
     start: Literal["dense", "fresh"] = "dense"  # the model it goes on from: trained, or not
     training: Literal["none", "mask", "weights"] = "none"
     better: Literal["higher", "lower"] = "higher"
-    layers: list[dict[str, Any]] = []  # name, m, k, n (rows of inputs for one example), pattern, sparsity
+    layers: list[Weight] = []
     value: Number | None = None  # of the metric
     dense_value: Number | None = None
     quality: dict[Phrase, Number] = {}  # what else is known: "kl", "worst class", "calibration error"

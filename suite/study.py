@@ -19,15 +19,18 @@ from msgspec.structs import replace
 from suite.apart import Child
 from suite.device import Device
 from suite.method import DENSE, Method, methods, named
+from suite.pattern import Pattern
 from suite.record import Any_Line, Outcome, Run, Score, Writer
 from suite.registry import Unusable, pick
 from suite.stated import heading
-from suite.studying.checkpoints import bring, counted
+from suite.studying import checkpoints
 from suite.studying.child import DENSE_MODEL, Brought, Lot, StudyJob, Told, Trial
 from suite.studying.experiment import described, lost
+from suite.studying.masks import at_sparsity
 from suite.task import TASKS, Task, with_data
 
 SEEDS = {"smoke": 1, "default": 3, "full": 10}
+GLOB = set("*?[")  # what makes a pattern of a name
 STARTING = 10  # times the limit for imports, data and the dense model, which are no method's fault
 
 # One thread each, which does not spin while it waits: others learn beside it.
@@ -67,32 +70,25 @@ def plan(options: StudyOptions) -> list[Lot]:
     """Each task at each seed, all tasks at their first seed first.
 
     With a model or data of the user's, these alone where no task is named; a model's pruned checkpoints
-    before any method, and alone where no method is named. What has nothing to try is left out, unless named.
+    and their controls before any method, and alone where no method is named. What has nothing to try is left
+    out, unless named. A method that is named and cannot be tried is there all the same: its line says why.
     """
     brought = options.brought
-    own = [bring(brought)] if brought else []
+    own = [checkpoints.bring(brought)] if brought else []
     read = with_data(Path(options.data)) if options.data else []
     asked = [pick("task", name, TASKS) for name in options.tasks]
     if not read and (lacking := [one.name for one in asked if one.folder]):
         raise Unusable(f"{lacking[0]} reads its data out of a folder. Name it with --data.")
     tasks = [*own, *(asked or read)] or [one for one in TASKS.values() if not one.folder]
     chosen = list({one.name: one for one in chosen_methods(options.methods)}.values())
-    tried = {
-        task.name: tuple(
-            trials(
-                task,
-                options.extent,
-                [one for one in chosen if options.methods or by_default(task, one, options.extent)],
-            )
-        )
-        for task in tasks
-    }
-    if brought and brought.pruned:
-        model, folders = Path(brought.model), map(Path, brought.pruned)
-        ready = tuple(Trial(one.name, str(counted(one, model))) for one in folders)
-        tried[model.name] = ready + (tried[model.name] if options.methods else ())
-    seeds = range(options.seeds or SEEDS[options.extent])
+    tried = {task.name: (*trials(task, options, chosen),) for task in tasks}
     due = [one for one in tasks if tried[one.name] or one in asked or one in own]
+    for one in due:
+        tried[one.name] += tuple(refusals(one, options, tried[one.name]))
+    if brought and brought.pruned:
+        more = tried[own[0].name] if options.methods else ()
+        tried[own[0].name] = (*checkpoints.trials(brought), *more)
+    seeds = range(options.seeds or SEEDS[options.extent])
     return [Lot(task.name, seed, tried[task.name]) for seed in seeds for task in due]
 
 
@@ -109,14 +105,61 @@ def by_default(task: Task, method: Method, extent: str) -> bool:
     return method.belongs(extent) and any(fnmatchcase(method.name, glob) for glob in task.methods)
 
 
-def trials(task: Task, extent: str, chosen: Sequence[Method]) -> Iterable[Trial]:
-    """A task's patterns, each with all methods that are meant for it."""
-    trained = {str(pattern) for pattern in task.patterns(extent, True)}
-    suited = [one for one in chosen if one.suits(task.name)]
+def trials(task: Task, options: StudyOptions, chosen: Sequence[Method]) -> Iterator[Trial]:
+    """A task's patterns, each with all methods that are meant for it.
+
+    Where methods are asked for and this extent trains none, those that train are tried as in full studies.
+    """
+    asked, extent = bool(options.methods), options.extent
+    trained = {str(one) for one in trained_to(task, extent, asked)}
+    suited = [one for one in chosen if asked or by_default(task, one, extent)]
+    suited = [one for one in suited if not one.unsuited(task)]
+    over: set[Method] = set()  # those that leave no weight out, which are tried without zeros, once
     for pattern in task.patterns(extent, False):
         for method in suited:
-            if method.fits(pattern) and (method.training == "none" or str(pattern) in trained):
-                yield Trial(method.name, str(pattern))
+            due = method.training == "none" or str(pattern) in trained
+            once = method.once and not pattern.at_run_time
+            if due and method.fits(pattern) and not (once and method in over):
+                yield Trial(method.name, str(at_sparsity(pattern, 0.0) if once else pattern))
+                over.add(method)
+
+
+def trained_to(task: Task, extent: str, asked: bool) -> Iterable[Pattern]:
+    """The patterns to which models are trained."""
+    return task.patterns(extent, True) or (task.patterns("full", True) if asked else ())
+
+
+def refusals(task: Task, options: StudyOptions, tried: Sequence[Trial]) -> Iterator[Trial]:
+    """The methods that are named and that nothing is tried of."""
+    for name in dict.fromkeys(options.methods):
+        if not GLOB.intersection(name) and name not in {one.method for one in tried}:
+            yield Trial(name, *unfit(task, named(name), options.extent))
+
+
+def unfit(task: Task, method: Method, extent: str) -> tuple[str, str]:
+    """A pattern, and why a method cannot be tried on a task."""
+    here, every = list(task.patterns(extent, False)), list(task.patterns("full", False))
+    fitting = [one for one in (*here, *every) if method.fits(one)]
+    first = str((fitting or here or every)[0])
+    if why := method.unsuited(task):
+        return first, why
+    if not fitting:
+        return first, f"{method} is for none of the patterns that {task} has"
+    if method.training == "none" or set(fitting).intersection(trained_to(task, extent, True)):
+        return first, f"{task} has patterns for {method} in studies of another extent: add --extent full"
+    return first, f"{task} has no patterns of {method}'s that models are trained to"
+
+
+def unheard(options: StudyOptions, lots: Sequence[Lot]) -> Iterator[str]:
+    """A sentence on the tasks that have nothing of what --methods asks for, for a notice."""
+    named = options.tasks or options.brought or options.data
+    tasks = dict.fromkeys(
+        [one.task for one in lots] + [name for name in TASKS if not named and not TASKS[name].folder]
+    )
+    for glob in dict.fromkeys(options.methods):
+        having = {lot.task for lot in lots for one in lot.trials if fnmatchcase(one.method, glob)}
+        if without := [name for name in tasks if name not in having]:
+            yield f"--methods {glob}: nothing of that name is meant for {', '.join(without)}."
 
 
 @dataclass
@@ -155,7 +198,7 @@ class Studying:
 
         Stopping (Ctrl-C) ends the children within a second; what they told is in the file.
         """
-        due = list(self._due())
+        due = list(self._left(self.lots))
         hands = [due[at :: self.device.threads] for at in range(min(len(due), self.device.threads))]
         with ThreadPoolExecutor(max(1, len(hands))) as pool:
             try:
@@ -181,9 +224,9 @@ class Studying:
             options=self.options.stated(self.device),
         )
 
-    def _due(self) -> Iterator[Lot]:
+    def _left(self, lots: Iterable[Lot]) -> Iterator[Lot]:
         """What the file does not hold yet."""
-        for lot in self.lots:
+        for lot in lots:
             left = [trial for trial in lot.trials if self._key(lot, trial) not in self._done]
             if left or self._key(lot, Trial(DENSE.name, DENSE.name)) not in self._done:
                 yield replace(lot, trials=tuple(left))
@@ -233,9 +276,8 @@ class Studying:
         if not running:
             raise Unusable(f"the process that tries methods ended, and in none of them: {child.end[1]}.")
         self._lost(lots[lot], trial, *child.end)
-        if trial == DENSE_MODEL:
-            return list(lots[lot + 1 :])
-        return [replace(lots[lot], trials=lots[lot].trials[trial + 1 :]), *lots[lot + 1 :]]
+        hopeless = lots[lot] if trial == DENSE_MODEL else None
+        return list(self._left(one for one in lots if one is not hopeless))
 
     def _lost(self, lot: Lot, at: int, outcome: Outcome, note: str) -> None:
         """The line of the trial that ended its process."""

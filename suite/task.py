@@ -36,6 +36,7 @@ class Problem:
     steps: int  # of the dense training
     rate: float  # of learning, at the beginning
     decay: float = 0.0  # of weights
+    anew: tuple[int, float] | None = None  # steps and rate of fresh weights; None: as of the dense training
     trained: nn.Module  # the dense model, for transforms that go on from it; set once there is one
     examples: ClassVar[str] = "examples"  # what `count` counts: "tokens" of a language model
 
@@ -48,6 +49,9 @@ class Problem:
     def model(self, width: float = 1.0) -> nn.Module:
         """A fresh model; hidden layers are `width` times as wide as the task's."""
         raise Refused("this task has a trained model only, none to begin from")
+
+    def trains(self) -> None:
+        """Refused: its models are too large to be trained here."""
 
     def dense(self) -> nn.Module | None:
         """The dense model where it need not be trained, as one out of a folder; None: it is trained."""
@@ -109,6 +113,12 @@ class Task:
     version: int = 1
     ids: tuple[str, ...] = ()
     folder: bool = False
+
+    @property
+    def kind(self) -> type[Problem]:
+        """What its problems are, as far as that is said before there is one."""
+        made: Any = getattr(self.problem, "func", self.problem)
+        return made if isinstance(made, type) else Problem
 
     def __str__(self) -> str:
         return self.name

@@ -145,7 +145,7 @@ def failed(sparsities, changes) -> list[Result]:
 
 
 def score() -> Score:
-    """A line of a study: not this page's business yet."""
+    """A line of a study."""
     given = {"device": "made-up", "task": "digits", "protocol": "fixed", "data": "d", "method": "magnitude"}
     given |= {"pattern": "unstructured", "sparsity": 0.9, "seed": 0, "metric": "accuracy", "outcome": "ok"}
     return Score(**given, started=STARTED, value=0.9)

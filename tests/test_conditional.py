@@ -35,7 +35,7 @@ def tokens(count=40, seed=0):
 
 
 def test_a_budget_at_run_time_is_for_those_who_name_it():
-    for name in ("plain-relu", "plain-experts", "continued", "sparse_alone"):
+    for name in ("plain-relu", "plain-experts", "continued-upcycled", "sparse_alone"):
         assert named(name).fits(Chosen(0.5)) and not named(name).fits(Unstructured(0.5))
     for name in ("plain", "plain-low_rank", "low_rank_projected", "magnitude-uniform", "random-erk-static"):
         assert not named(name).fits(Chosen(0.5)) and named(name).fits(Unstructured(0.5))
@@ -51,7 +51,7 @@ def test_a_task_with_nothing_to_try_is_left_out_unless_it_is_named():
     (lot,) = plan(StudyOptions(tasks=("byte_lm_written",), extent="default", seeds=1))
     assert not lot.trials
     late = {trial.method for trial in full["digits_vit"]} - {trial.method for trial in default["digits_vit"]}
-    assert late > {"continued", "plain-relu", "plain-experts"}
+    assert late > {"continued-upcycled", "plain-relu", "plain-experts"}
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_an_allocator_off_its_share_is_found():
     [
         (one.name, str(pattern))
         for one in methods()
-        for pattern in (Unstructured(0.6), NofM(2, 4), Block(4, 4, 0.5))
+        for pattern in (Unstructured(0.5), NofM(2, 4), Block(4, 4, 0.5))
         if one.prunes and one.fits(pattern)
     ],
 )
@@ -114,6 +114,9 @@ def test_every_method_keeps_to_its_pattern_and_budget(method, pattern):
         assert not layer.weight[~made.masks[name]].any()
     total = sum(made.sizes.values())
     if pattern.startswith("unstructured"):
+        asked = sum((1 - made.patterns[name].sparsity) * size for name, size in made.sizes.items())
+        assert asked == pytest.approx((1 - made.sparsity) * total, abs=0.5)
+    if all(isinstance(one, Unstructured) for one in made.patterns.values()):
         assert sum(made.nonzeros.values()) == round((1 - made.sparsity) * total)
 
 

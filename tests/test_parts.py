@@ -19,8 +19,9 @@ from suite.study import StudyOptions, plan
 from suite.studying.experiment import Experiment
 from suite.studying.layers import Seen
 from suite.studying.masks import legal
-from suite.studying.quality import pq_index
+from suite.studying.quality import gini, pq_index
 from suite.studying.sparsifier import Sparsifier
+from suite.studying.updates import updates
 from suite.task import TASKS
 
 discover_parts()
@@ -334,3 +335,37 @@ def test_a_second_order_mask_stays_through_the_training_after_it():
         one: made.problem.loss(one.model, (made.problem.x, made.problem.y)).item() for one in (base, made)
     }
     assert loss[made] < loss[base]
+
+
+@pytest.mark.paper("s2ft")
+def test_what_tuning_changed_is_counted():
+    """A planted change of two columns, and of one direction: what is masked counts for nothing."""
+    before, mask = torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), torch.ones(6, 8).bool()
+    mask[:, 7] = False
+    columns = before.clone()
+    columns[:, :2] += torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    columns[:, 7] = 0
+    assert updates([(before, columns, mask)]) == {"update sparsity": 5 / 7, "update rank": 2 / 6}
+    direction = before + torch.outer(torch.arange(1, 7), torch.arange(1, 9))
+    every = torch.ones_like(mask)
+    assert updates([(before, direction, every)]) == {"update sparsity": 0, "update rank": 1 / 6}
+    assert updates([(before, before, every)]) == {"update sparsity": 1, "update rank": 0}
+    assert updates([]) == {}
+
+
+def test_ginis_index_knows_equal_from_unequal():
+    assert gini(torch.tensor([2.0, -2.0, 2.0])) == pytest.approx(0)
+    assert gini(torch.eye(8)[0]) == pytest.approx(1 - 1 / 8)
+    drawn = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    assert gini(7 * drawn) == pytest.approx(gini(drawn)) == pytest.approx(gini(drawn.repeat(3)))
+    pairs = (drawn.abs()[:, None] - drawn.abs()).abs().double().mean()
+    assert gini(drawn) == pytest.approx((pairs / drawn.abs().double().mean() / 2).item())
+
+
+@pytest.mark.paper("s2ft", "sparselora")
+def test_a_tuned_models_score_says_what_was_changed():
+    experiment = Experiment(TASKS["linear_recovery"], 0, "made-up")
+    experiment.train_dense()
+    tuned = experiment.line("magnitude-uniform-finetune", "unstructured@0.5").quality
+    assert 0 <= tuned["update sparsity"] < 1 and 0 < tuned["update rank"] <= 1 and 0 < tuned["gini"] < 1
+    assert "update rank" not in experiment.line("magnitude-uniform", "unstructured@0.5").quality

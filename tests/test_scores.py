@@ -333,25 +333,6 @@ def test_without_a_seed_of_both_nothing_is_said_of_who_is_better(tmp_path):
     assert duel.sparse == "seeded" and duel.gap.middle > 0
 
 
-def test_who_was_trained_far_longer_is_no_rival(tmp_path):
-    trained = {"training": "weights", "start": "fresh"}
-    lines = [
-        *(dense(seed, train_tokens=100) for seed in range(3)),
-        *(one("short", 0.8, seed, 0.85, train_tokens=200, **trained) for seed in range(3)),
-        *(one("long", 0.8, seed, 0.89, train_tokens=400, **trained) for seed in range(3)),
-        *(one("tuned", 0.8, seed, 0.86, train_tokens=50, training="weights") for seed in range(3)),
-        *(one("retuned", 0.8, seed, 0.88, train_tokens=150, training="weights") for seed in range(3)),
-        *(
-            one("small", 0.8, seed, 0.8, train_tokens=100, execution="dense", infer_flops=2e5, **trained)
-            for seed in range(3)
-        ),
-    ]
-    (study,) = studies([found(tmp_path, *lines)])
-    assert [one.sparse for one in duels(study, "flops")] == ["tuned"], (
-        "150 examples, the dense model's with them"
-    )
-
-
 WHOLE = [layer | {"pattern": "dense", "sparsity": 0.0} for layer in LAYERS]
 
 

@@ -21,7 +21,8 @@ from suite.record import Score, read
 from suite.registry import discover
 from suite.run import newest
 from suite.study import StudyOptions, plan
-from suite.studying.child import DENSE_MODEL, Trial, try_all
+from suite.studying import child
+from suite.studying.child import DENSE_MODEL, Lot, StudyJob, Trial, learn, try_all
 from suite.studying.experiment import Experiment
 from suite.task import TASKS
 
@@ -143,9 +144,38 @@ def test_a_budget_is_kept(tmp_path):
 def test_out_of_time_a_lot_has_its_dense_model_only():
     said = []
     experiment = Experiment(TASKS["linear_recovery"], 0, "made-up")
-    try_all(experiment, (Trial("magnitude-uniform", "unstructured@0.8"),), 3, 0.0, said.append)
+    begun = try_all(experiment, (Trial("magnitude-uniform", "unstructured@0.8"),), 3, 0, 0.0, said.append)
+    assert begun == 0
     assert [(one.lot, one.begins) for one in said if one.begins is not None] == [(3, DENSE_MODEL)]
     assert [one.line.method for one in said if one.line] == ["dense"]
+
+
+def test_time_that_one_lot_leaves_is_spent_on_those_cut_short(monkeypatch):
+    """Two lots of equal shares, where a trial takes one second: the first is cut, the second needs little."""
+    now = 0.0
+
+    class Instant:
+        def __init__(self, task, seed, device):
+            pass
+
+        def train_dense(self):
+            return score()
+
+        def line(self, *_):
+            nonlocal now
+            now += 1.0
+            return score()
+
+    monkeypatch.setattr("suite.studying.experiment.Experiment", Instant)
+    monkeypatch.setattr(child, "perf_counter", lambda: now)
+    trials = tuple(Trial("magnitude-uniform", f"unstructured@0.{at}") for at in range(1, 10))
+    lots = [Lot("digits_mlp", 0, trials), Lot("digits_cnn", 0, trials[:1])]
+    said = []
+    job = StudyJob(lots=lots, device="made-up", until=8.5)
+    learn(job, said.append)
+    begun = [(one.lot, one.begins) for one in said if one.begins not in (None, DENSE_MODEL)]
+    first = [(0, at) for at in range(9)]
+    assert begun == [*first[:5], (1, 0), *first[5:8]], "5 of 8.5 s, 1 s, and what was left"
 
 
 def test_the_newest_run_is_no_study(tmp_path):

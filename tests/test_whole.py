@@ -412,7 +412,7 @@ def view_with(tmp_path, *scores, device="made-up", kind="cpu"):
 def pareto(view):
     discover(folders=("reports",))
     (page,) = [shown for _, shown in report.REPORTS["pareto"].pages(view)]
-    return page["sections"]
+    return [*page["untimed"], *page["sections"]]
 
 
 def test_what_is_left_of_the_layers_speed_up_is_the_gap(tmp_path):

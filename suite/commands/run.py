@@ -5,6 +5,7 @@ sparsemark run nm --set n=64 --budget 2m          one workload, one number of co
 sparsemark run unstructured --matrix *.mtx        your own matrices
 sparsemark run moe --routes *.npz                 routes that were recorded, experts by tokens
 sparsemark run attention kv --model DIR --corpus FILE          what a layer of your own model attends to
+sparsemark run layers --model DIR --set n=1,256   the weights of your own model, on the zeros that it has
 sparsemark run --case ID --kernels NAME           one case again, as a page's table quotes it
 """
 
@@ -80,7 +81,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR",
-        help="a causal language model of transformers, or a task's, whose queries, keys and values stand in",
+        help="a causal language model of transformers, or a task's, whose queries, keys and values stand in; "
+        "without a corpus the weights of its layers",
     )
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="the text that it reads")
     parser.add_argument(
@@ -90,7 +92,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="N",
         action="extend",
-        help="layers of it, from 0 on; default: the middle one",
+        help="layers of it, from 0 on; default: the middle one, of weights all",
     )
     parser.add_argument("--cache", choices=("cold", "hot"), default="cold", help="what a timed call finds")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: one per performance core")

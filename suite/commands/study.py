@@ -24,10 +24,11 @@ from suite import devices
 from suite.commands import load
 from suite.commands.run import RESULTS, bar, duration, positive
 from suite.method import DENSE
+from suite.reading.zeros import counted
 from suite.record import Score, read
 from suite.registry import Unusable
 from suite.run import default_file, newest, resume
-from suite.study import Progress, Studying, StudyOptions, plan
+from suite.study import Progress, Studying, StudyOptions, plan, unheard
 from suite.studying.child import Brought
 from suite.workload import EXTENTS
 
@@ -68,7 +69,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="the text methods see; default: the first tenth of the corpus, which is then not judged on",
+        help="the text methods see and learn from; default: a tenth of the corpus, which is then not judged",
     )
     parser.add_argument(
         "--pruned",
@@ -77,7 +78,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         action="extend",
-        help="checkpoints of the model pruned elsewhere, in place of methods unless some are named",
+        help="checkpoints of the model pruned elsewhere, each beside a random mask as sparse, in place of "
+        "methods unless some are named",
     )
 
 
@@ -96,9 +98,10 @@ def go(given: argparse.Namespace) -> int:
         data=given.data and str(given.data.resolve()),
     )
     lots = plan(options)
-    if not any(one.trials for one in lots):
-        names = " ".join(given.methods)
-        raise Unusable(f"--methods {names}: no method of that name is meant for these tasks' patterns.")
+    due = [trial for one in lots for trial in one.trials]
+    if all(trial.unfit for trial in due):
+        names, why = " ".join(given.methods), f": {due[0].unfit}" if due else ""
+        raise Unusable(f"--methods {names}: no method of that name is meant for these tasks' patterns{why}.")
     file = (
         given.out
         or (given.resume and newest(RESULTS / device.key, study=True))
@@ -115,6 +118,8 @@ def go(given: argparse.Namespace) -> int:
         )
         about = f"{device.threads} at a time: {studying.total} models"
         screen.print(f"[bold]{device.name}[/], {about}", highlight=False)
+        for sentence in unheard(options, lots):
+            screen.print(sentence, highlight=False, markup=False)
         try:
             studying.go()
         except KeyboardInterrupt:
@@ -124,6 +129,8 @@ def go(given: argparse.Namespace) -> int:
     screen = screen if screen.is_terminal else Console(width=WIDTH)
     scores = [line for line in read(file).lines if isinstance(line, Score)]
     show(scores, screen)
+    for one in counted(scores):
+        screen.print(f"zeros of {one.method}: {one}", highlight=False)
     failed = sum(one.outcome not in ("ok", "refused") for one in scores)
     print(f"{len(scores)} models{f', {failed} of them failed' if failed else ''}, in {file}")
     return 0

@@ -4,6 +4,7 @@ import numpy as np
 
 from suite.pattern import Pattern, Positions, pattern
 from suite.patterns.positions import from_equal_rows, pick
+from suite.registry import Unusable
 
 
 @pattern("{n}:{m}", family="N:M")
@@ -18,6 +19,25 @@ class NofM(Pattern):
 
     def count(self, m: int, k: int) -> int:
         return m * (k // self.m * self.n + min(self.n, k % self.m))
+
+    def lacking(self, rows: np.ndarray, columns: np.ndarray, m: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places, rows and columns, by which these fall short of N in every group: the first that are free.
+
+        Unusable: a group of this m x k matrix has more.
+        """
+        across = -(-k // self.m)
+        room = np.minimum(self.n, k - self.m * np.arange(across))
+        held = np.bincount(rows * across + columns // self.m, minlength=m * across)
+        short = np.tile(room, m) - held
+        if (short < 0).any():
+            row, group = divmod(int(short.argmin()), across)
+            raise Unusable(f"row {row + 1} keeps more than {self.n} of {self.m} in its group {group + 1}.")
+        free = np.ones((m, across * self.m), bool)
+        free[rows, columns] = False
+        grouped = free.reshape(-1, self.m)
+        grouped &= grouped.cumsum(1, dtype=np.int8) <= short[:, None]
+        places = np.nonzero(free)
+        return places[0], places[1]
 
     def positions(self, m: int, k: int, seed: int) -> Positions:
         rng = np.random.default_rng([seed, 0])

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from suite.case import TOKENLESS, regime_of
+from suite.case import TOKENLESS, is_layer, regime_of
 from suite.inputs import is_recording
 from suite.pattern import Pattern, parse
 from suite.record import Result, Run
@@ -84,7 +84,7 @@ def command(line: Result, run: Run | None) -> str:
     options = run.options if run else {}
     words = ["sparsemark", "run", *([] if line.workload == NOTEBOOK else [line.workload])]
     words += ["--case", line.case, "--kernels", line.entry]
-    if line.pattern == "given":
+    if line.pattern == "given" or is_layer(line.data):
         words += ["--matrix", argument(line.data)]
     if is_recording(line.data):
         words += [

@@ -3,20 +3,29 @@
 Cost is what a Score's ledger says: FLOPs of an inference, bytes of the model, FLOPs of its training (and of
 the dense model's, where it goes on from that); or what kernels took at the shapes of its layers on this
 device: time, joules. Each is a share of the dense model's. Of what is counted, two models cost the same if
-they are as near as the cost says; of what is measured, the sparse one is to take no more.
+they are as near as the cost says; of what is measured, the sparse one is to take no more. It was trained on
+no more examples either.
+
+The rival of a dense model is the best of many, chosen by the seeds that then judge it. Of thirty that are
+all as good as the dense one, the best looks better in one duel of five. So a win is by an interval at a level
+that the candidates share (Bonferroni), and a loss is one only where every candidate lost: then the best of
+them did, whichever that is.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import nan, sqrt
 from operator import attrgetter
-from statistics import fmean
+from statistics import fmean, stdev
+
+from scipy.special import stdtrit
 
 from suite.reading.joined import Known, Measured
-from suite.reading.scores import Curve, Mean, Point, Study, lost, mean, sign
+from suite.reading.scores import Curve, Mean, Point, Study, lost, sign
+from suite.reading.statistics import LEVEL
 from suite.record import Score
 
-AS_LONG = 2.0  # times the examples a rival was trained on: who saw more is no fair rival of it
+AS_LONG = 1.02  # times the examples a rival was trained on, for steps are whole: who saw more is none of it
 
 Share = Callable[[Score, Score, Measured | None], float | None]
 """What a model costs, over what the dense one of its seed does; None: not known."""
@@ -87,7 +96,11 @@ def share(point: Point, cost: str, study: Study, here: Measured | None = None) -
 
 @dataclass(frozen=True)
 class Duel:
-    """A small dense model, or the dense one, against the best sparse model of its cost."""
+    """A small dense model, or the dense one, against the best sparse model of its cost.
+
+    among: how many sparse models of this cost it is the best of.
+    longer: the examples the sparse one was trained on, over those of the dense one; None: not known.
+    """
 
     cost: float  # a share of the dense model's
     small: str
@@ -95,7 +108,9 @@ class Duel:
     sparse: str
     sparsity: float
     sparse_value: Mean
-    gap: Mean | None  # of the dense value: what the sparse one loses less, by seed; None: no seed of both
+    gap: Mean | None  # of the dense value: what the best sparse one loses less; None: no seed of both
+    among: int
+    longer: float | None
 
     @property
     def verdict(self) -> bool | None:
@@ -106,7 +121,7 @@ class Duel:
 def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     """Each dense model against the sparse one of its cost that loses least, the cheapest first.
 
-    One that shares a seed with the dense model comes before any that does not.
+    Those that share most seeds with the dense model are candidates, and were trained no longer.
     """
     sparse = [
         (its, one, other)
@@ -117,19 +132,46 @@ def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     ]
     made = []
     for name, point, at in rivals(study, cost, here):
-        seen = examples(point, study) * AS_LONG
+        seen = examples(point, study)
         near = [
-            (other.scores.keys().isdisjoint(point.scores), other.loss.middle, one, other)
+            (one, other, gaps(point, other))
             for its, one, other in sparse
-            if COSTS[cost].allows(its, at) and not examples(other, study) > seen
+            if COSTS[cost].allows(its, at) and not examples(other, study) > AS_LONG * seen
         ]
         if near:
-            apart, _, one, best = min(near, key=lambda found: found[:2])
-            shared = best.scores.keys() & point.scores.keys()
-            gaps = [lost(point.scores[seed]) - lost(best.scores[seed]) for seed in shared]
-            gap = None if apart else mean(gaps)
-            made.append(Duel(at, name, point.value, one.method, best.sparsity, best.value, gap))
+            most = max(len(gap) for _, _, gap in near)
+            able = [found for found in near if len(found[2]) == most]
+            one, best, its = min(able, key=lambda found: found[1].loss.middle)
+            gap = chosen(its, [gap for _, _, gap in able]) if its else None
+            values = (name, point.value, one.method, best.sparsity, best.value)
+            longer = examples(best, study) / seen
+            made.append(Duel(at, *values, gap, len(able), None if longer != longer else longer))
     return sorted(made, key=lambda one: one.cost)
+
+
+def gaps(point: Point, other: Point) -> list[float]:
+    """Of the dense value, what the other one loses less, at each seed of both."""
+    shared = sorted(point.scores.keys() & other.scores.keys())
+    return [lost(point.scores[seed]) - lost(other.scores[seed]) for seed in shared]
+
+
+def chosen(best: Sequence[float], candidates: Sequence[Sequence[float]]) -> Mean:
+    """The mean gap of the best of several candidates, with an interval that knows it was chosen.
+
+    Its own lower end, each candidate having its part of the level; the highest of all upper ends, for the
+    luck of the choice speaks against none of them.
+    """
+    middle, tail = fmean(best), (1 - LEVEL) / 2
+    if len(best) < 2:
+        return Mean(middle, None, None, len(best))
+    low = middle - reach(best, tail / len(candidates))
+    high = max(fmean(gap) + reach(gap, tail) for gap in candidates)
+    return Mean(middle, low, high, len(best))
+
+
+def reach(values: Sequence[float], tail: float) -> float:
+    """How far an end of Student's interval is from the mean; the mean lies beyond it with this chance."""
+    return float(stdtrit(len(values) - 1, 1 - tail)) * stdev(values) / sqrt(len(values))
 
 
 def examples(point: Point, study: Study) -> float:

@@ -2,9 +2,11 @@
 
 A layer's time is that of the best sparse kernel at its shape and pattern, on a straight line in logarithms
 of time and density between the sparsities that were timed; no line goes beyond them. A layer without a mask
-takes the best dense kernel's time. Joules of a call join in the same way where a meter was read, and bytes of
-the weight in the kernel's format where it states them. What skips no zeros (masked, simulated) is no sparse
-kernel here. What lies between the layers is in none of it: it is operators' time, not a model's.
+takes the best dense kernel's time. One of a checkpoint (`data`) takes that of its own matrix, or, where that
+was not timed, that of matrices of its shape and pattern in the same checkpoint, on such a line if they are
+not N:M; a random mask stands for none. Joules of a call join in the same way where a meter was read, and
+bytes of the weight in the kernel's format where it states them. What skips no zeros (masked, simulated) is no
+sparse kernel here. What lies between the layers is in none of it: it is operators' time, not a model's.
 """
 
 import math
@@ -12,15 +14,21 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from suite.case import is_layer
+from suite.patterns.given import Given
+from suite.patterns.n_of_m import NofM
+from suite.reading.about import family_of
 from suite.reading.crossover import LEAST_DENSITY
 from suite.reading.frame import Rows
 from suite.reading.scores import DENSE, Study, line_of
 from suite.record import Score
 
+NEAR = 0.005  # of sparsity: times this near stand for each other
 DTYPE = "float32"  # in which studies judge
 STUDIED = "cpu"  # the kind of device that studies run on
 UNMASKED = {"pattern": DENSE, "sparsity": 0.0}
@@ -35,6 +43,7 @@ class Sum:
     sparse: float
     dense: float
     between: bool = False  # whether any layer's lies between two that were measured
+    alike: int = 0  # layers for which others of their checkpoint stand
 
     @property
     def ratio(self) -> float:
@@ -52,16 +61,38 @@ class Joined:
     bytes: Sum | None
 
 
+class Found(NamedTuple):
+    """What is known of a layer. between, alike: it is not that of the layer itself (Sum)."""
+
+    value: float
+    between: bool = False
+    alike: bool = False
+
+
+class Own(NamedTuple):
+    """What was measured on a layer's own matrix."""
+
+    pattern: str
+    sparsity: float
+    value: float
+
+
 class Known:
-    """One quantity by shape: of the best dense kernel, and of the best sparse one by sparsity too."""
+    """One quantity by shape: of the best dense kernel, and of the best sparse one by sparsity too.
+
+    own: by the data of layers, of the best sparse kernel on just these.
+    """
 
     def __init__(self, rows: Rows, column: str) -> None:
         self.dense: dict[Shape, float] = {}
         self.sparse: dict[tuple[Shape, str], dict[float, float]] = defaultdict(dict)
+        self.own: dict[Shape, dict[str, Own]] = defaultdict(dict)
         for row in rows[rows[column].notna()].itertuples():
             shape, value = shape_of(row), getattr(row, column)
             if row.dense:
                 self.dense[shape] = min(self.dense.get(shape, math.inf), value)
+            elif is_layer(row.data):
+                self.own[shape][row.data] = Own(row.pattern, row.sparsity, value)
             elif pd.notna(row.sparsity):
                 known = self.sparse[shape, row.line]
                 known[row.sparsity] = min(known.get(row.sparsity, math.inf), value)
@@ -72,14 +103,17 @@ class Known:
         dense = [self.layer(layer | UNMASKED, batch) for layer in whole.layers]
         if None in sparse or None in dense:
             return None
-        between = any(one[1] for one in sparse if one)
-        return Sum(sum(one[0] for one in sparse if one), sum(one[0] for one in dense if one), between)
+        between, alike = any(one.between for one in sparse if one), sum(one.alike for one in sparse if one)
+        ours, theirs = (sum(one.value for one in side if one) for side in (sparse, dense))
+        return Sum(ours, theirs, between, alike)
 
-    def layer(self, layer: Mapping[str, Any], batch: int) -> tuple[float, bool] | None:
-        """(that of a layer, whether it lies between two that were measured)."""
+    def layer(self, layer: Mapping[str, Any], batch: int) -> Found | None:
+        """That of a layer; None: it was not measured."""
         shape = layer["m"], layer["k"], layer["n"] * batch
         if layer["pattern"] == DENSE:
-            return (self.dense[shape], False) if shape in self.dense else None
+            return Found(self.dense[shape]) if shape in self.dense else None
+        if "data" in layer:
+            return itself(layer, self.own.get(shape, {}))
         return at(self.sparse.get((shape, line_of(layer["pattern"])), {}), layer["sparsity"])
 
 
@@ -160,19 +194,41 @@ def shape_of(row: Rows) -> Shape:
     return int(row.m), int(row.k), int(row.n)
 
 
-def at(values: Mapping[float, float], sparsity: float) -> tuple[float, bool] | None:
-    """(value, whether it lies between two that were measured); None beyond them."""
+def itself(layer: Mapping[str, Any], there: Mapping[str, Own]) -> Found | None:
+    """What was measured on a layer's own matrix, or on others of its checkpoint that are like it."""
+    if found := there.get(str(layer["data"])):
+        return Found(found.value)
+    checkpoint, grouped = checkpoint_of(str(layer["data"])), family_of(layer["pattern"]) == NofM.family
+    like = [
+        one
+        for data, one in there.items()
+        if checkpoint_of(data) == checkpoint
+        and one.pattern == (layer["pattern"] if grouped else Given.spelling)
+    ]
+    if grouped:
+        return Found(fmean(one.value for one in like), alike=True) if like else None
+    near = at({one.sparsity: one.value for one in like}, layer["sparsity"])
+    return near and near._replace(alike=True)
+
+
+def checkpoint_of(data: str) -> str:
+    """The folder of a layer's data."""
+    return data.partition(":")[0]
+
+
+def at(values: Mapping[float, float], sparsity: float) -> Found | None:
+    """What is known at a sparsity; None beyond those that were measured."""
     known = sorted(values)
-    near = [one for one in known if abs(one - sparsity) <= 0.005]
+    near = [one for one in known if abs(one - sparsity) <= NEAR]
     if near:
-        return values[min(near, key=lambda one: abs(one - sparsity))], False
+        return Found(values[min(near, key=lambda one: abs(one - sparsity))])
     place = bisect_left(known, sparsity)
     if not 0 < place < len(known):
         return None
     low, high = known[place - 1], known[place]
     here, before, after = (math.log(max(1 - one, LEAST_DENSITY)) for one in (sparsity, low, high))
     share = (here - before) / (after - before)
-    return math.exp(math.log(values[low]) * (1 - share) + math.log(values[high]) * share), True
+    return Found(math.exp(math.log(values[low]) * (1 - share) + math.log(values[high]) * share), between=True)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:

@@ -7,7 +7,7 @@ models that differ by more than SAME of their value are other curves.
     tolerates   the sparsity at which the mean loss passes a share of the dense value, on a straight line in
                 log density between the points on either side
     kept        the highest sparsity at which a test over the seeds shows that no more than that is lost
-    knee        where two straight lines fit the curve best, if it sags there: little is lost before, much after
+    knee        where two straight lines fit the curve best, if it sags there: little lost before, much after
 """
 
 import math

@@ -15,11 +15,15 @@ from urllib.parse import quote, unquote
 import numpy as np
 import torch
 
+from suite.pattern import Pattern
 from suite.patterns.given import Given
+from suite.patterns.n_of_m import NofM
 from suite.registry import Unusable
 from suite.sources.checks import check_fill, check_sides
 from suite.sources.reader import Content, locate
 from suite.sparse import Sparse, from_positions
+
+GIVEN = Given()
 
 _paths: dict[str, str] = {}
 
@@ -57,26 +61,45 @@ def shape(data: str) -> tuple[int, int]:
     return check_sides(where.text, *where.reader.shape(where))
 
 
-def load(data: str, dtype: torch.dtype, seed: int) -> Sparse:
-    """The matrix. Where the file holds positions alone, values are standard normal, drawn from the seed."""
+def load(data: str, dtype: torch.dtype, seed: int, pattern: Pattern = GIVEN) -> Sparse:
+    """The matrix. Where the file holds positions alone, values are standard normal, drawn from the seed.
+
+    pattern: one that it has, N:M; zeros are then stored where it holds fewer nonzeros. Unusable: it has not.
+    """
     where = locate(_path(data))
     if where.fingerprint() != data.rpartition("-")[2]:
         raise Unusable(f"{where.text} is not the file it was as {data}: its content changed. Name it anew.")
     m, k = check_sides(where.text, *where.reader.shape(where))
     content = where.reader.read(where)
+    if isinstance(pattern, NofM):
+        content = filled(where.text, content, pattern, m, k)
     starts, columns, order = compress(where.text, content, m, k)
     if content.values is None:
         drawn = np.random.default_rng([seed, 1]).standard_normal(len(columns), np.float32)
         values = torch.from_numpy(drawn).to(dtype)
     else:
         values = converted(where.text, content.values[order], dtype)
-    return from_positions(starts, columns, values, (m, k), Given())
+    return from_positions(starts, columns, values, (m, k), pattern)
 
 
 def _path(data: str) -> str:
     if data not in _paths:
         raise Unusable(f"no file is known for the data {data!r}. Name the file with --matrix FILE.")
     return _paths[data]
+
+
+def filled(text: str, content: Content, pattern: NofM, m: int, k: int) -> Content:
+    """With zeros stored where a group holds less than it may."""
+    try:
+        rows, columns = pattern.lacking(content.rows, content.columns, m, k)
+    except Unusable as wrong:
+        raise Unusable(f"{text} is not {pattern}: {wrong}") from None
+    values = np.ones(len(content.rows)) if content.values is None else content.values
+    return Content(
+        np.concatenate([content.rows, rows]),
+        np.concatenate([content.columns, columns]),
+        np.concatenate([values, np.zeros(len(rows), values.dtype)]),
+    )
 
 
 def compress(text: str, content: Content, m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

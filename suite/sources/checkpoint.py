@@ -1,29 +1,29 @@
 """A layer of a checkpoint: one two-dimensional tensor of a safetensors file, `FILE.safetensors:TENSOR`.
 
-Pruned checkpoints are stored with their zeros in place, so here the nonzeros are the values that are not 0.
+Or of all that lie in a folder, `FOLDER:TENSOR`. Pruned checkpoints are stored with their zeros in place, or
+compressed (suite/sources/compressed.py); here the nonzeros are the values that are not 0.
 """
 
-import json
 from collections.abc import Iterable
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from suite.registry import Unusable, nearest
-from suite.sources.reader import CHUNK, Content, Located, Reader
+from suite.sources.compressed import Stored
+from suite.sources.reader import Content, Located, Reader
 
 NAMES_MOST = 8  # tensors listed in a message
 
 
 def shape(where: Located) -> tuple[int, int]:
-    with opened(where) as file:
-        m, k = file.get_slice(chosen(where, file)).get_shape()
+    stored = of(where)
+    m, k = stored.shape(chosen(where, stored))
     return m, k
 
 
 def read(where: Located) -> Content:
-    with opened(where) as file:
-        tensor = file.get_tensor(chosen(where, file))
+    stored = of(where)
+    tensor = stored.tensor(chosen(where, stored))
     if tensor.is_complex():
         raise Unusable(
             f"{where.text} is {tensor.dtype}; only real matrices are measured. Name another tensor."
@@ -33,29 +33,22 @@ def read(where: Located) -> Content:
     return Content(rows.numpy(), columns.numpy(), wide[rows, columns].numpy())
 
 
-def opened(where: Located) -> safe_open:
-    """The file, whose header safetensors holds against its size."""
-    try:
-        return safe_open(where.file, framework="pt")
-    except (SafetensorError, OSError, ValueError) as failed:
-        says = str(failed).strip().rstrip(".")
-        raise Unusable(
-            f"{where.text} is not a safetensors file that can be read: {says}. Copy or download it again."
-        ) from None
+def of(where: Located) -> Stored:
+    """The tensors of the file, or of the folder's."""
+    return Stored.of(where.file) if where.file.is_dir() else Stored([where.file])
 
 
-def chosen(where: Located, file: safe_open) -> str:
+def chosen(where: Located, stored: Stored) -> str:
     """The tensor that was named, or the only matrix there is."""
-    names = list(file.keys())
-    matrices = [name for name in names if len(file.get_slice(name).get_shape()) == 2]
-    if where.part in matrices:
+    if where.part in stored and len(stored.shape(where.part)) == 2:
         return where.part
+    matrices = [name for name in stored if len(stored.shape(name)) == 2]
     listed = ", ".join(matrices[:NAMES_MOST])
     if len(matrices) > NAMES_MOST:
         listed += f" and {len(matrices) - NAMES_MOST} more"
     if not matrices:
         raise Unusable(f"{where.file} has no two-dimensional tensor. Name another file.")
-    if where.part in names:
+    if where.part in stored:
         raise Unusable(f"{where.text} is not two-dimensional. Two-dimensional are: {listed}.")
     if where.part:
         near = nearest(where.part, matrices)
@@ -71,16 +64,8 @@ def chosen(where: Located, file: safe_open) -> str:
 
 def content(where: Located) -> Iterable[bytes]:
     """The tensor's own bytes: the same layer in another file has the same hash."""
-    with opened(where) as file:
-        name = chosen(where, file)
-    with where.file.open("rb") as raw:
-        length = int.from_bytes(raw.read(8), "little")
-        entry = json.loads(raw.read(length))[name]
-        first, last = entry["data_offsets"]
-        yield f"{entry['dtype']} {entry['shape']}".encode()
-        raw.seek(8 + length + first)
-        for at in range(first, last, CHUNK):
-            yield raw.read(min(CHUNK, last - at))
+    stored = of(where)
+    return stored.content(chosen(where, stored))
 
 
-READER = Reader((".safetensors",), shape, read, parts=True, content=content)
+READER = Reader((".safetensors",), shape, read, parts=True, content=content, folders=True)

@@ -30,6 +30,7 @@ class Reader:
     """A format. `shape` reads as little as it can, `read` all; either may raise Unusable.
 
     part: the format holds many matrices, and `FILE:PART` names one.
+    folders: it reads a folder of such files as one of them, and `FOLDER:PART` names a matrix.
     content: the bytes that make this matrix what it is; the whole file unless the format says otherwise.
     """
 
@@ -38,6 +39,7 @@ class Reader:
     read: Callable[["Located"], Content]
     parts: bool = False
     content: Callable[["Located"], Iterable[bytes]] | None = None
+    folders: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def locate(text: str) -> Located:
     file = Path(expanduser(path)).absolute()  # Path's own would expand ./~ as well, and raise
     if file.is_dir():
         raise Unusable(f"{text} is a directory. Name a file in it.")
+    above, colon, part_of = text.rpartition(":")
+    if colon and not part and (folder := Path(expanduser(above)).absolute()).is_dir():
+        return Located(folder, part_of, next(one for one in formats.values() if one.folders))
     ending = next((ending for ending in formats if file.name.lower().endswith(ending)), None)
     if ending is None:
         raise Unusable(f"{text} is not of a known format. Known endings: {', '.join(sorted(formats))}.")

@@ -5,6 +5,7 @@ and tells a Score of each by its pipe. A trial is announced before it begins, so
 one ended the process.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -25,10 +26,11 @@ DENSE_MODEL = -1  # the trial before the first
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """A method to a pattern, both as they are spelled."""
+    """A method to a pattern, both as they are spelled. unfit: why it cannot be tried, which its line says."""
 
     method: str
     pattern: str
+    unfit: str = ""
 
 
 class Lot(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ class Brought(msgspec.Struct, frozen=True):
 
 
 class StudyJob(Job):
-    """All a child needs to know. until: seconds after which no trial begins; each lot gets its share."""
+    """All a child needs to know. until: seconds after which no trial begins."""
 
     lots: list[Lot]
     device: str
@@ -94,8 +96,8 @@ def main(file: str) -> None:
 
 
 def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
-    """Each lot in turn."""
-    began = perf_counter()
+    """Each lot in turn. Each gets the same share of the time; what is left of it goes to those cut short."""
+    end = math.inf if job.until is None else perf_counter() + job.until
     import torch
 
     from suite.op import discover_parts
@@ -112,32 +114,41 @@ def learn(job: StudyJob, tell: Callable[[Told], None]) -> None:
         bring(job.brought)
     if job.data:
         with_data(Path(job.data))
-    for at, lot in enumerate(job.lots):
-        until = None
-        if job.until is not None:
-            now = perf_counter()
-            if at and now > began + job.until:
+    begun = dict.fromkeys(range(len(job.lots)), 0)  # of lots that are not over, how many trials
+    experiment = None
+    while begun:
+        for turn, (at, after) in enumerate(list(begun.items())):
+            if experiment and perf_counter() > end:
                 return
-            until = now + (began + job.until - now) / (len(job.lots) - at)
-        try_all(Experiment(pick("task", lot.task, TASKS), lot.seed, job.device), lot.trials, at, until, tell)
+            lot, share = job.lots[at], (end - perf_counter()) / (len(begun) - turn)
+            experiment = Experiment(pick("task", lot.task, TASKS), lot.seed, job.device)
+            begun[at] = try_all(experiment, lot.trials, at, after, perf_counter() + share, tell)
+        begun = {at: after for at, after in begun.items() if after < len(job.lots[at].trials)}
 
 
 def try_all(
     experiment: "Experiment",
     trials: tuple[Trial, ...],
     lot: int,
-    until: float | None,
+    after: int,
+    until: float,
     tell: Callable[[Told], None],
-) -> None:
-    """The dense model, then the trials in order. Without a dense model there is nothing to try."""
+) -> int:
+    """The dense model, then the trials in order after so many; how many have begun when the time is over.
+
+    Without a dense model there is nothing to try.
+    """
     tell(Told(lot=lot, begins=DENSE_MODEL))
     dense = experiment.train_dense()
     tell(Told(line=dense))
-    for at, trial in enumerate(trials if dense.outcome == "ok" else ()):
-        if until is not None and perf_counter() > until:
-            return
+    if dense.outcome != "ok":
+        return len(trials)
+    for at, trial in enumerate(trials[after:], after):
+        if perf_counter() > until:
+            return at
         tell(Told(lot=lot, begins=at))
-        tell(Told(line=experiment.line(trial.method, trial.pattern)))
+        tell(Told(line=experiment.line(trial.method, trial.pattern, trial.unfit)))
+    return len(trials)
 
 
 if __name__ == "__main__":

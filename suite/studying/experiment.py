@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from suite.kernel import Refused
 from suite.method import DENSE, KINDS, Method, named
@@ -20,8 +20,9 @@ from suite.pattern import Pattern, parse
 from suite.patterns.unstructured import Unstructured
 from suite.record import Outcome, Score, four_digits
 from suite.studying.layers import Pass, Seen, Work
-from suite.studying.quality import pq_index
-from suite.studying.sparsifier import Sparsifier
+from suite.studying.quality import gini, pq_index
+from suite.studying.sparsifier import Sparsifier, path_of
+from suite.studying.updates import updates
 from suite.task import Batch, Problem, Task
 
 DRAWS = 10**6  # added to the seed of weights, so that masks are not drawn from the numbers that made those
@@ -44,14 +45,18 @@ class Experiment:
         """Train the dense model, or take the one that the task has. First of all."""
         return self._tried(DENSE, DENSE.name, self.make_dense)
 
-    def line(self, method: str, pattern: str) -> Score:
-        """Make a model sparse, and judge it."""
+    def line(self, method: str, pattern: str, unfit: str = "") -> Score:
+        """Make a model sparse, and judge it. unfit: why that is refused."""
         how, what = named(method), parse(pattern)
+        if unfit:
+            return lost(described(self.task, self.seed, self.device, how, pattern), "refused", unfit)
         return self._tried(how, pattern, lambda: self.sparsified(how, what))
 
     def sparsified(self, method: Method, pattern: Pattern) -> Sparsifier:
         """The sparsifier of a method, over and held to what was asked."""
         work, looked = self.work, []
+        if "trainer" in method.parts and method.training != "none":
+            self.problem.trains()
         if transform := method.parts.get("transform"):
             with counted(self.problem, looked):
                 model, work = self._fresh(lambda: transform(self.problem, pattern)), None
@@ -75,6 +80,14 @@ class Experiment:
         if method.iso == "infer_flops" and abs(off) > ISO:
             raise ValueError(f"the model is said to take the dense one's FLOPs and is off by {off:+.1%}")
         return sparsifier
+
+    def _tuned(self, sparsifier: Sparsifier) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(before, after, mask) of layers that went on from the dense ones and have their shape still."""
+        for name, layer in sparsifier.layers.items():
+            before = self.seen.layers[name].weight
+            if before.shape == layer.weight.shape:
+                every = torch.ones_like(before, dtype=torch.bool)
+                yield before, layer.weight, sparsifier.masks.get(name, every)
 
     def make_dense(self) -> Sparsifier:
         """The same, judged by nobody: all that methods go on from."""
@@ -113,9 +126,14 @@ class Experiment:
             self.dense_value = value if method is DENSE else self.dense_value
             about |= {"data": self.problem.data} | ledger(sparsifier, method, self.sizes)
             kept = torch.cat([layer.weight[layer.weight != 0] for layer in sparsifier.layers.values()])
-            quality["pq index"] = pq_index(kept)
+            quality |= {"pq index": pq_index(kept), "gini": gini(kept)}
+            if method.training == "weights" and method.start == "dense" and "transform" not in method.parts:
+                quality |= updates(self._tuned(sparsifier))
             if sparsifier.spent.moved:
                 quality["mask changes"] = sparsifier.spent.moved / sum(sparsifier.sizes.values())
+            if (ablated := sparsifier.spent.ablated) is not None:
+                neurons = sum(len(layer.weight) for layer in sparsifier.layers.values())
+                quality["ablated neurons"] = ablated / neurons
             about |= {"quality": {name: four_digits(of) for name, of in quality.items()}}
             about |= {"value": value, "dense_value": self.dense_value, "seconds": four_digits(seconds)}
             return Score(**about, outcome="ok")
@@ -185,6 +203,8 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
     whole = sizes if method.prunes or sparsifier.chooses else dense_sizes
     parameters = list(sparsifier.model.parameters())
     others = sum(one.numel() for one in parameters) - sum(sizes.values())
+    files = [part.data for part in method.parts.values() if part.data]
+    paths = list(beside(sparsifier))
     ready = not sparsifier.spent.steps and (method is DENSE or method.training == "weights")
     return {
         "sparsity": max(0.0, 1 - sum(kept.values()) / sum(whole.values())),
@@ -196,11 +216,13 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
                 "n": round(sparsifier.work.rows[name]),
                 "pattern": str(sparsifier.patterns.get(name, DENSE)),
                 "sparsity": four_digits(1 - kept[name] / sizes[name]),
+                **({"data": files[0](name)} if files else {}),
             }
             for name, layer in sparsifier.layers.items()
-        ],
+        ]
+        + paths,
         "execution": "simulated" if sparsifier.patterns else "dense",
-        "nonzeros": sum(kept.values()),
+        "nonzeros": sum(kept.values()) + sum(one["m"] * one["k"] for one in paths),
         "bytes": parameters[0].element_size() * others + stored(sparsifier, method),
         "train_flops": None if ready else sparsifier.spent.flops,
         "train_tokens": None if ready else sparsifier.spent.examples,
@@ -208,6 +230,14 @@ def ledger(sparsifier: Sparsifier, method: Method, dense_sizes: dict[str, int]) 
         "tuning_runs": None if ready else method.tuning_runs,
         "infer_flops": sparsifier.forward_flops,
     }
+
+
+def beside(sparsifier: Sparsifier) -> Iterator[dict[str, Any]]:
+    """Both layers of each path beside a layer: dense ones, which take their time like others."""
+    for name, layer in sparsifier.layers.items():
+        for end, weight in zip(("down", "up"), path_of(layer.module), strict=False):
+            about = {"m": weight.shape[0], "k": weight.shape[1], "n": round(sparsifier.work.rows[name])}
+            yield {"name": f"{name}.{end}", **about, "pattern": str(DENSE), "sparsity": 0.0}
 
 
 def stored(sparsifier: Sparsifier, method: Method) -> int:

@@ -1,29 +1,47 @@
 """Language: a problem whose model says what comes next, judged by how well it foretells text it has not seen.
 
 Batches are tokens and the tokens that come after each, both [windows, length]. Each window begins anew, with
-nothing before it.
+nothing before it. A model is judged on whole windows of a text, and on some of them again with noise: a few
+tokens are others, drawn from the same text, and what is to be foretold is the text as it was.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from suite.kernel import Refused
+from suite.studying.quality import Foretold
 from suite.task import Batch, Problem
+
+NOISE = 0.05  # of the tokens
+NOISY = 4  # one window in so many is read with noise as well
+AT_ONCE = 2048  # tokens that are judged at a time, or one window: logits take more room than all else
+KEPT = (
+    1 << 28
+)  # bytes of the dense model's answers that are kept, of windows spread evenly over a longer text
 
 Windows = tuple[Tensor, Tensor]
 """Tokens, and those one later."""
 
 
 class Language(Problem):
-    """Windows to learn from and to be judged on."""
+    """Windows to learn from and to be judged on, these in the order of their text."""
 
     examples = "tokens"
+    metric: ClassVar[str]  # the task's
 
     def __init__(self, data: str, learned: Windows, judged: Windows) -> None:
         self.data, self.learned, self.judged = data, learned, judged
+        self.noisy = noisy(judged[0][::NOISY], Generator().manual_seed(0))
+        self._known: tuple[nn.Module | None, Foretold, dict[int, Tensor]] = (
+            None,
+            Foretold(),
+            {},
+        )  # of the dense
 
     def logits(self, model: nn.Module, tokens: Tensor) -> Tensor:
         """Of what comes next, [windows, length, tokens]."""
@@ -50,6 +68,52 @@ class Language(Problem):
         tokens, after = batch
         return cross_entropy(self.logits(model, tokens).flatten(0, 1), after.flatten())
 
+    def told(self, nats: float) -> float:
+        """The task's metric, of a mean loss."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, dense: nn.Module) -> dict[str, float]:
+        if self._known[0] is not dense:
+            self._known = dense, *self._read(dense)
+        _, before, answers = self._known
+        found = before if model is dense else self._read(model, before, answers)[0]
+        shifted = Foretold()
+        for tokens, after in split((self.noisy, self.judged[1][::NOISY]), AT_ONCE):
+            shifted.add(self.logits(model, tokens).float(), after, None)
+        return {
+            self.metric: self.told(found.loss),
+            **found.quality(),
+            "worst part": max(self.told(now) for now, _ in found.parts),
+            "worst part rise": max(self.told(now) - self.told(before) for now, before in found.parts),
+            f"noisy {self.metric}": self.told(shifted.loss),
+        }
+
+    def _read(
+        self, model: nn.Module, dense: Foretold | None = None, answers: Mapping[int, Tensor] | None = None
+    ) -> tuple[Foretold, dict[int, Tensor]]:
+        """How well it foretells the text, beside the dense model; of the dense model, its answers too."""
+        found, kept = Foretold(dense), dict(answers or {})
+        for at, (tokens, after) in enumerate(split(self.judged, AT_ONCE)):
+            logits = self.logits(model, tokens).float()
+            every = math.ceil(logits[0].nbytes * len(self.judged[0]) / KEPT)
+            if dense is None and at % every == 0:
+                kept[at] = logits
+            found.add(logits, after, kept.get(at))
+        return found, kept
+
+
+def split(both: Windows, tokens: int = 1) -> list[Windows]:
+    """Windows one by one, or as many at a time as have so many tokens."""
+    count = max(1, tokens // both[0].shape[1])
+    return list(zip(*(one.split(count) for one in both), strict=True))
+
+
+def noisy(tokens: Tensor, generator: Generator) -> Tensor:
+    """The same windows, some tokens in the place of which stand others of them."""
+    others = tokens.flatten()[torch.randint(tokens.numel(), tokens.shape, generator=generator)]
+    return torch.where(torch.rand(tokens.shape, generator=generator) < NOISE, others, tokens)
+
 
 def windows(text: Tensor, starts: Tensor, length: int) -> Windows:
     """The tokens from each place of a text, and those one later."""
@@ -57,7 +121,7 @@ def windows(text: Tensor, starts: Tensor, length: int) -> Windows:
     return cut[:, :-1], cut[:, 1:]
 
 
-def drawn(text: Tensor, count: int, length: int, generator: Generator) -> Windows:
-    """Windows of a text that do not overlap, or as many as there are."""
+def drawn(text: Tensor, count: int, length: int, generator: Generator, in_order: bool = False) -> Windows:
+    """Windows of a text that do not overlap, or as many as there are; in_order: that of the text."""
     places = torch.randperm((len(text) - 1) // length, generator=generator)[:count]
-    return windows(text, length * places, length)
+    return windows(text, length * (places.sort().values if in_order else places), length)

@@ -153,11 +153,11 @@ class Seen:
 
         def look(name: str, module: nn.Module, x: Tensor) -> None:
             flat = unfolded(module, x)
-            sums[name] = sums.get(name, 0) + of(flat)
+            sums[name] = sums[name].add_(of(flat)) if name in sums else of(flat)
             rows[name] = rows.get(name, 0) + len(flat)
 
         self._run(names, look)
-        return {name: total / rows[name] for name, total in sums.items()}
+        return {name: total.div_(rows[name]) for name, total in sums.items()}
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:

@@ -3,11 +3,15 @@
 Logits are [examples, classes]. Each is exact on hand-made inputs, which its test holds it to.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 BINS = 15  # of confidence
+PARTS = 8  # of a text, one after the other
+MORE = 0.05  # of the dense loss, by which a part may lose more and is still said to be spared
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -40,11 +44,68 @@ def of_classes(logits: Tensor, labels: Tensor) -> Tensor:
 
 def calibration(logits: Tensor, labels: Tensor) -> float:
     """The expected calibration error: by how much confidence and accuracy differ, over bins of confidence."""
-    confidence, said = logits.double().softmax(1).max(1)
+    return (gaps(logits.double(), labels).abs().sum() / len(labels)).item()
+
+
+def gaps(logits: Tensor, labels: Tensor) -> Tensor:
+    """[BINS]: of the examples in each bin of confidence how many more are right than was to be expected."""
+    confidence, said = logits.softmax(1).max(1)
     right = (said == labels).double()
     at = (confidence * BINS).long().clamp(max=BINS - 1)
-    gaps = torch.zeros(BINS, dtype=torch.double).index_add(0, at, right - confidence)
-    return (gaps.abs().sum() / len(labels)).item()
+    return torch.zeros(BINS, dtype=torch.double).index_add(0, at, right - confidence)
+
+
+class Foretold:
+    """How well a model says what comes next in a text, beside the dense model: window by window, in order.
+
+    Logits of windows, [windows, length, tokens], are looked at and let go: those of a text may fill a memory.
+    dense: the same of the dense model; None: this is the dense model.
+    """
+
+    def __init__(self, dense: "Foretold | None" = None) -> None:
+        self.losses: list[float] = []  # of each window, in nats for each token
+        self.before = self.losses if dense is None else dense.losses
+        self._agreed = self._apart = 0.0
+        self._tokens = self._compared = 0
+        self._gaps = torch.zeros(BINS, dtype=torch.double)
+
+    def add(self, logits: Tensor, after: Tensor, dense: Tensor | None) -> None:
+        """The next windows, what came after each token, and the dense model's logits if they are known."""
+        said, labels = logits.flatten(0, 1), after.flatten()
+        each = functional.cross_entropy(said, labels, reduction="none").view(after.shape)
+        self.losses.extend(each.mean(1, dtype=torch.double).tolist())
+        self._tokens += len(labels)
+        self._gaps += gaps(said, labels)
+        if dense is not None:
+            before = dense.flatten(0, 1)
+            self._compared += len(labels)
+            self._agreed += int((said.argmax(1) == before.argmax(1)).sum())
+            self._apart += max(0.0, kl(said, before).sum(dtype=torch.double).item())
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+    @property
+    def parts(self) -> list[tuple[float, float]]:
+        """Of neighbouring windows: the loss, and the dense model's."""
+        return list(zip(_parts(self.losses), _parts(self.before), strict=True))
+
+    def quality(self) -> dict[str, float]:
+        """What a Score's quality says of it in no unit, or in nats."""
+        spared = [now <= (1 + MORE) * before for now, before in self.parts]
+        return {
+            "agreement": self._agreed / self._compared,
+            "kl": self._apart / self._compared,
+            "calibration error": (self._gaps.abs().sum() / self._tokens).item(),
+            f"parts within {MORE:.0%}": sum(spared) / len(spared),
+        }
+
+
+def _parts(losses: Sequence[float]) -> list[float]:
+    """The mean of each of PARTS parts, or of as many as there are windows."""
+    parts = torch.tensor(losses, dtype=torch.double).tensor_split(min(PARTS, len(losses)))
+    return [part.mean().item() for part in parts]
 
 
 def classified(logits: Tensor, dense: Tensor, labels: Tensor) -> dict[str, float]:
@@ -60,6 +121,18 @@ def classified(logits: Tensor, dense: Tensor, labels: Tensor) -> dict[str, float
         "calibration error": calibration(logits, labels),
         "cross entropy": functional.cross_entropy(logits.double(), labels).item(),
     }
+
+
+def gini(weights: Tensor) -> float:
+    """Gini's index of sizes: 0 where all are equal, 1 - 1/d where one of d has everything.
+
+    Hurley and Rickard, "Comparing Measures of Sparsity", 2009: the order of sparseness it gives keeps to all
+    six rules they ask of one.
+    """
+    sizes = weights.abs().double().sort().values
+    ranks = torch.arange(1, len(sizes) + 1, dtype=torch.double)
+    below = (sizes * (len(sizes) - ranks + 0.5)).sum() / (len(sizes) * sizes.sum())
+    return max(0.0, 1 - 2 * below.item())
 
 
 def pq_index(weights: Tensor, p: float = 0.5, q: float = 1.0) -> float:

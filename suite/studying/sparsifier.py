@@ -44,6 +44,7 @@ class Spent:
 
     flops: forward, input gradients and weight gradients at the sparsity of each, as if zeros were free.
     moved: places that one mask had and the next one had not, or the other way round.
+    ablated: neurons that were left without any weight; None: the method ablates none.
     passes: forward passes that trained nothing, but chose what stays: calibration, and search.
     """
 
@@ -51,6 +52,7 @@ class Spent:
     flops: float = 0.0
     steps: int = 0
     moved: int = 0
+    ablated: int | None = None
     passes: list[Pass] = field(default_factory=list)
 
 
@@ -154,9 +156,7 @@ class Sparsifier:
 
         Its weights are the model's and no layer's: masks do not hold for them, bytes and FLOPs do.
         """
-        module = self.layers[name].module
-        module.down, module.up = nn.Parameter(down), nn.Parameter(up)
-        module.register_forward_hook(_with_path)
+        put_beside(self.layers[name].module, down, up)
         self._beside[name] = down.numel() + up.numel()
 
     def become(self, model: nn.Module) -> None:
@@ -174,14 +174,17 @@ class Sparsifier:
     ) -> Iterator[float]:
         """The steps of a training, `share` times as many as the dense one had: how much is over, 0 to 1.
 
-        The rate of learning falls along a half cosine, as it did for the dense model.
+        Fresh weights have as many as the problem gives those, where its dense model came trained. The rate of
+        learning falls along a half cosine, as it did for the dense model.
         parameters: those that are trained, where it is not the model's own: these do not decay.
         """
-        rate = rate or self.problem.rate
+        fresh = self.problem.anew if self.method.start == "fresh" else None
+        whole, usual = fresh or (self.problem.steps, self.problem.rate)
+        rate = rate or usual
         decay = 0.0 if parameters is not None else self.problem.decay
         parameters = list(self.model.parameters()) if parameters is None else parameters
         self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
-        steps = max(1, round(share * self.problem.steps))
+        steps = max(1, round(share * whole))
         self.model.train()
         for step in range(steps):
             for group in self._optimizer.param_groups:
@@ -322,6 +325,18 @@ class Sparsifier:
                 "a step outside a course: write `for _ in sparsifier.schedule(): sparsifier.step()`"
             )
         self._optimizer.step()
+
+
+def put_beside(module: Any, down: Tensor, up: Tensor) -> None:
+    """A path of low rank, down [r, k] and up [m, r], beside a linear or convolutional module."""
+    module.down, module.up = nn.Parameter(down), nn.Parameter(up)
+    module.register_forward_hook(_with_path)
+
+
+def path_of(module: Any) -> tuple[Tensor, ...]:
+    """What stands beside a module, (down, up); () where nothing does."""
+    both = getattr(module, "down", None), getattr(module, "up", None)
+    return both if all(isinstance(one, nn.Parameter) for one in both) else ()  # pyright: ignore
 
 
 def _with_path(module: Any, given: tuple[Tensor, ...], out: Tensor) -> Tensor:

@@ -26,9 +26,14 @@ def replaced(problem, model, sparsity, make):
     if density <= 0:
         raise Refused(f"layers narrower than {NARROW} keep more than is left at {sparsity:.0%}")
     for name, layer in wide.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, make(layer, density))
+        put(model, name, make(layer, density))
     return model
+
+
+def put(model, name, module):
+    """In the place of the module of this name."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
 
 
 class BlockDiagonal(nn.Linear):

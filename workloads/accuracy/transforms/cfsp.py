@@ -15,26 +15,27 @@ import torch
 from suite.kernel import Refused
 from suite.method import transform
 from suite.patterns.unstructured import Unstructured
+from suite.studying.language import Language
 from suite.studying.sparsifier import apportioned
-from suite.workloads.accuracy.coupled import arranged, hidden
+from suite.workloads.accuracy.coupled import arranged
+from suite.workloads.accuracy.stream import stream
 
-TASKS = ("byte_lm",)
 SPREAD = 0.5  # how much more than the mean the blocks that do most keep, or less
 
 
-@transform(patterns=(Unstructured,), tasks=TASKS, ids=("cfsp",))
+@transform(patterns=(Unstructured,), problems=(Language,), ids=("cfsp",))
 def cfsp(problem, pattern):
     """A dense model of fewer hidden neurons, shared out by what each block does."""
     return narrowed(problem, pattern, spread=SPREAD)
 
 
-@transform(patterns=(Unstructured,), tasks=TASKS, extents=("full",), ids=("cfsp",))
+@transform(patterns=(Unstructured,), problems=(Language,), extents=("full",), ids=("cfsp",))
 def cfsp_uniform(problem, pattern):
     """A dense model of fewer hidden neurons, the same number in each block."""
     return narrowed(problem, pattern, spread=0.0)
 
 
-@transform(patterns=(Unstructured,), tasks=TASKS, control=True, ids=("cfsp",))
+@transform(patterns=(Unstructured,), problems=(Language,), control=True, ids=("cfsp",))
 def neurons_at_random(problem, pattern):
     """A dense model of fewer hidden neurons, any, the same number in each block."""
     return narrowed(problem, pattern, spread=0.0, score=lambda of: torch.rand(len(of)))
@@ -53,7 +54,7 @@ def narrowed(problem, pattern, spread, score=lambda of: of):
 
 
 def neurons(model):
-    return [one for one in hidden(model) if one.unit == 1]
+    return list(stream(model).neurons(model))
 
 
 @torch.no_grad()
@@ -61,7 +62,7 @@ def seen(problem, model):
     """In one pass: how far each block turns its input, and what its neurons add, by the reader's name."""
     turned, squares, count = defaultdict(float), defaultdict(float), 0
     hooks = []
-    for channels, block in zip(neurons(model), model.blocks, strict=True):
+    for channels, block in zip(neurons(model), model.get_submodule(stream(model).blocks), strict=True):
         name = channels.reader
 
         def turn(module, given, out, name=name):
@@ -71,7 +72,8 @@ def seen(problem, model):
         def read(module, given, name=name):
             squares[name] = squares[name] + given[0].double().flatten(0, -2).square().sum(0)
 
-        hooks += [block.register_forward_hook(turn), block.down.register_forward_pre_hook(read)]
+        reader = model.get_submodule(name)
+        hooks += [block.register_forward_hook(turn), reader.register_forward_pre_hook(read)]
     for batch in problem.calibration():
         problem.loss(model, batch)
         count += problem.count(batch)
@@ -86,7 +88,7 @@ def shares(problem, model, sparsity, turns, spread):
     """How many neurons each block keeps: in all as many as the budget has weights for."""
     found = neurons(model)
     whole = sum(one.weight.numel() for one in problem.layers(model).values())
-    each = 3 * model.embed.embedding_dim  # weights of a neuron
+    each = 3 * model.get_submodule(stream(model).embed).embedding_dim  # weights of a neuron
     total = sum(one.count for one in found)
     kept = total - math.ceil(sparsity * whole / each - 1e-9)
     if kept < len(found):

@@ -8,7 +8,7 @@ WITHIN = 0.06  # small models have few widths; the line's sparsity says what it 
 
 
 @transform(
-    after=("plain", "plain_quarter", "plain_fourfold"),
+    after=("plain", "plain_quarter", "plain_fourfold", "longer"),
     patterns=(Unstructured,),
     start="fresh",
     iso="params",

@@ -2,13 +2,19 @@
 
 from suite.method import transform
 from suite.patterns.unstructured import Unstructured
-from suite.workloads.accuracy.transforms.widths import parameters, width_for
+from suite.workloads.accuracy.transforms.widths import looked_at, parameters, width_for
 
 WITHIN = 0.01
 BITS = 32  # of a weight
 
 
-@transform(after=("plain",), patterns=(Unstructured,), start="fresh", iso="bytes", ids=("gmp-iso-memory",))
+@transform(
+    after=("plain", "longer"),
+    patterns=(Unstructured,),
+    start="fresh",
+    iso="bytes",
+    ids=("gmp-iso-memory",),
+)
 def slim(problem, pattern):
     """A narrower dense model of as many bytes."""
     beside = stored(problem, 1.0) - parameters(problem, 1.0)  # biases and what else is never pruned
@@ -18,4 +24,4 @@ def slim(problem, pattern):
 
 def stored(problem, width):
     """Numbers that a dense model of this width holds."""
-    return sum(one.numel() for one in problem.model(width).parameters())
+    return sum(one.numel() for one in looked_at(problem, width).parameters())
