@@ -30,6 +30,7 @@ from suite.recordings import Asked
 from suite.registry import Unusable
 from suite.run import Options, Running, default_file, newest, resume
 from suite.run import Progress as Where
+from suite.studying import hub
 from suite.workload import EXTENTS
 
 RESULTS = Path("results")
@@ -81,7 +82,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR",
-        help="a causal language model of transformers, or a task's, whose queries, keys and values stand in; "
+        help="a causal language model of transformers (or its name on the hub), or a task's, whose queries, "
+        "keys and values stand in; "
         "without a corpus the weights of its layers",
     )
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="the text that it reads")
@@ -196,7 +198,7 @@ def wanted(given: argparse.Namespace) -> Asked | None:
         return None
     if option := "--matrix" if given.matrix else "--routes" if given.routes else "":
         raise Unusable(f"--model and {option} stand in for different operands. Name one of them.")
-    return Asked(given.model, given.corpus, tuple(given.layer))
+    return Asked(str(hub.folder(given.model)), given.corpus, tuple(given.layer))
 
 
 def with_data(ids: list[str], matrices: list[str]) -> list[str]:

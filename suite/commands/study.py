@@ -29,6 +29,7 @@ from suite.record import Score, read
 from suite.registry import Unusable
 from suite.run import default_file, newest, resume
 from suite.study import Progress, Studying, StudyOptions, plan, unheard
+from suite.studying import hub
 from suite.studying.child import Brought
 from suite.workload import EXTENTS
 
@@ -63,7 +64,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="of a task that reads one: CIFAR-10's binary files"
     )
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a causal language model of transformers")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="a causal language model of transformers, or its name on the hub",
+    )
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="the text it is judged on")
     parser.add_argument(
         "--calibration",
@@ -146,10 +152,10 @@ def brought(given: argparse.Namespace) -> Brought | None:
     if given.corpus is None:
         raise Unusable("--model needs a text to be judged on. Name a file with --corpus.")
     return Brought(
-        model=str(given.model.resolve()),
+        model=str(hub.folder(given.model).resolve()),
         corpus=str(given.corpus.resolve()),
         calibration=given.calibration and str(given.calibration.resolve()),
-        pruned=tuple(str(one.resolve()) for one in given.pruned),
+        pruned=tuple(str(hub.folder(one).resolve()) for one in given.pruned),
     )
 
 
