@@ -102,7 +102,11 @@ def chosen_methods(globs: Sequence[str]) -> Iterator[Method]:
 
 def by_default(task: Task, method: Method, extent: str) -> bool:
     """Whether a task has this method unless others are asked for."""
-    return method.belongs(extent) and any(fnmatchcase(method.name, glob) for glob in task.methods)
+
+    def among(globs: Sequence[str]) -> bool:
+        return any(fnmatchcase(method.name, glob) for glob in globs)
+
+    return method.belongs(extent) and among(task.methods) and (extent == "full" or not among(task.later))
 
 
 def trials(task: Task, options: StudyOptions, chosen: Sequence[Method]) -> Iterator[Trial]:

@@ -97,6 +97,7 @@ class Task:
     problem(seed): one seed of it.
     patterns(extent, trained): what models are pruned to, the most telling first; fewer where each is trained.
     methods: globs of those that are run by default; others where they are asked for.
+    later: globs of those of them that are for full studies alone: here they take longer than they tell.
     toy: too small to speak of anything but itself.
     folder: its data are the user's, and its problem is made of (folder, seed) until `with_data` names one.
     """
@@ -109,6 +110,7 @@ class Task:
     better: Literal["higher", "lower"]
     patterns: Callable[[str, bool], Iterable[Pattern]]
     methods: tuple[str, ...] = ("*",)
+    later: tuple[str, ...] = ()
     toy: bool = False
     version: int = 1
     ids: tuple[str, ...] = ()
@@ -131,6 +133,7 @@ def task(
     patterns: Callable[[str, bool], Iterable[Pattern]],
     better: Literal["higher", "lower"] = "higher",
     methods: tuple[str, ...] = ("*",),
+    later: tuple[str, ...] = (),
     toy: bool = False,
     version: int = 1,
     ids: tuple[str, ...] = (),
@@ -144,7 +147,19 @@ def task(
             raise ValueError(f"two tasks are called {name!r}; rename one of them")
         about = inspect.getdoc(problem) or ""
         TASKS[name] = Task(
-            name, about, problem, protocol, metric, better, patterns, methods, toy, version, ids, folder
+            name,
+            about,
+            problem,
+            protocol,
+            metric,
+            better,
+            patterns,
+            methods,
+            later,
+            toy,
+            version,
+            ids,
+            folder,
         )
         return TASKS[name]
 

@@ -57,9 +57,9 @@ def patterns(extent, trained):
         return [NofM(2, 4), Unstructured(0.7), Unstructured(0.5)] if extent == "full" else []
     if extent == "smoke":
         return [Unstructured(0.5), NofM(2, 4)]
-    chosen = [*map(Unstructured, (0.5, 0.7, 0.6, 0.4, 0.8, 0.2)), NofM(2, 4), NofM(4, 8)]
+    chosen = [*map(Unstructured, (0.5, 0.7, 0.6, 0.4, 0.8, 0.2)), NofM(2, 4)]
     if extent == "full":
-        chosen += [*map(Unstructured, (0.1, 0.3, 0.9)), Block(1, GROUP, 0.5), Block(1, 16, 0.5)]
+        chosen += [NofM(4, 8), *map(Unstructured, (0.1, 0.3, 0.9)), Block(1, GROUP, 0.5), Block(1, 16, 0.5)]
     return chosen
 
 

@@ -7,7 +7,7 @@ from suite.workloads.accuracy.digits import PROTOCOL, Digits
 from suite.workloads.accuracy.grid import middle
 
 
-@task(protocol=PROTOCOL, metric="accuracy", patterns=middle, toy=True)
+@task(protocol=PROTOCOL, metric="accuracy", patterns=middle, later=("*-evopress",), toy=True)
 class digits_cnn(Digits):
     """Handwritten digits, two convolutions of 8 and 16 channels and a linear layer."""
 

@@ -7,7 +7,14 @@ from suite.workloads.accuracy.digits import PROTOCOL, Digits
 from suite.workloads.accuracy.grid import grid
 
 
-@task(protocol=PROTOCOL, metric="accuracy", patterns=grid, toy=True, ids=("hidden-structures",))
+@task(
+    protocol=PROTOCOL,
+    metric="accuracy",
+    patterns=grid,
+    later=("plain-pixelfly*",),
+    toy=True,
+    ids=("hidden-structures",),
+)
 class digits_mlp(Digits):
     """Handwritten digits, a perceptron with hidden layers of 300 and 100."""
 

@@ -48,7 +48,10 @@ def patterns(extent, trained):
     return [*coarse(extent, trained), *(map(Chosen, (0.75, 0.5, 0.875)) if extent == "full" else ())]
 
 
-@task(protocol=PROTOCOL, metric="accuracy", patterns=patterns, toy=True)
+LATER = ("*-wide", "longer-*", "plain-monarch", "plain-low_rank", "*-evopress")
+
+
+@task(protocol=PROTOCOL, metric="accuracy", patterns=patterns, later=LATER, toy=True)
 class digits_vit(Digits):
     """Handwritten digits, a transformer of two blocks and width 32."""
 
