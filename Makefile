@@ -14,7 +14,7 @@ DEVICE ?=
 SITE ?= site
 # The default extent is made to answer within minutes on two cores; slower machines answer coarser.
 BUDGET ?= $(if $(filter default,$(EXTENT)),600s)
-STUDY ?= $(if $(filter default,$(EXTENT)),240s)
+STUDY ?= $(if $(filter default,$(EXTENT)),235s)
 
 run = "$(VENV)/bin/sparsemark"
 tool = "$(VENV)/bin/python" -m
