@@ -7,7 +7,7 @@ from suite.reading.answers import BELOW, FIRST, called, causes, place, unmeasure
 from suite.reading.bits import layers
 from suite.reading.end_to_end import alone
 from suite.reading.frame import tidy
-from suite.reading.iso import is_dense
+from suite.reading.iso import met
 from suite.reading.mixtures import sweeps
 from suite.reading.realised import realised
 from suite.reading.scores import named as called_so
@@ -47,7 +47,7 @@ def index(view):
         "workloads": workloads(view),
         "kernels": sorted(frame["kernel"].unique()),
         "studies": studies(view),
-        "iso": any(sweeps(one) or any(map(is_dense, one.curves)) for one in view.studies),
+        "iso": any(sweeps(one) or met(one, view.measured.get(one.device)) for one in view.studies),
         "whole": bool(alone(tidy(view.recorded, "end_to_end"), frame)),
         "turned": any("cache used" in line.quality for row in view.rows for line in row.timed.values()),
         "selected": any(row.first.selector for row in view.rows),

@@ -1,7 +1,7 @@
 """isoflop: does a larger sparse model beat a smaller dense one, at equal FLOPs, bytes, training and time?"""
 
 from suite.reading import score_figures
-from suite.reading.iso import COSTS, duels, is_dense, penalties, share, trained
+from suite.reading.iso import COSTS, duels, is_dense, met, penalties, share, trained
 from suite.reading.mixtures import sweeps
 from suite.reading.scaling import fitted
 from suite.reading.scores import named
@@ -21,7 +21,7 @@ def isoflop(view):
 def section(number, study, view):
     """One task: for each cost a figure, and a table of duels."""
     curves = [one for one in trained(study) if one.line == "unstructured"]
-    curves, mixtures = curves if any(is_dense(one) for one in curves) else [], sweeps(study)
+    curves, mixtures = curves if met(study, view.measured.get(study.device)) else [], sweeps(study)
     if not study.dense or not (curves or mixtures):
         return None
     lead, here = leaders(curves), view.measured.get(study.device)

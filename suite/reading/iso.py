@@ -149,6 +149,11 @@ def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     return sorted(made, key=lambda one: one.cost)
 
 
+def met(study: Study, here: Measured | None = None) -> bool:
+    """Whether any two models of it are held against each other."""
+    return any(duels(study, cost, here) for cost in COSTS)
+
+
 def gaps(point: Point, other: Point) -> list[float]:
     """Of the dense value, what the other one loses less, at each seed of both."""
     shared = sorted(point.scores.keys() & other.scores.keys())
