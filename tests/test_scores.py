@@ -221,23 +221,37 @@ def test_orderings_of_the_table_show_where_they_do(tmp_path):
     assert "not reproduced" in str(said["ranked over all layers magnitude loses less than layer by layer"])
 
 
-def test_a_claim_tried_often_needs_more_at_each(tmp_path):
-    """An interval that excludes chance alone does so no more as one of five."""
-    drawn = (0.006, 0.008, 0.010)  # what is won by seed: 0 lies just outside the interval of one trial
+def test_a_claim_is_tested_once_over_all_its_sparsities(tmp_path):
+    """What one sparsity of five shows by itself makes no claim true; what all show together does."""
 
-    def lines(sparsities):
-        for seed, more in enumerate(drawn):
-            for at in sparsities:
-                yield one("magnitude-uniform", at, seed, 0.8 + more)
-                yield one("random-uniform", at, seed, 0.8, control=True)
-
-    for sparsities, clearly in (((0.8,), True), ((0.7, 0.8, 0.9, 0.95, 0.98), False)):
-        (study,) = studies([found(tmp_path, *lines(sparsities), name=f"{len(sparsities)}.jsonl")])
-        (said,) = [
-            each for each in orderings([study]) if each.claim == "magnitude loses less than random choice"
+    def said(*wins):
+        """The claim's, by what is won at each sparsity by each seed."""
+        lines = [
+            one(
+                method,
+                at,
+                seed,
+                0.8 + (won if method == "magnitude-uniform" else 0.0),
+                control=method[0] == "r",
+            )
+            for at, by_seed in zip((0.7, 0.8, 0.9, 0.95, 0.98), wins, strict=False)
+            for seed, won in enumerate(by_seed)
+            for method in ("magnitude-uniform", "random-uniform")
         ]
-        assert (said.verdict is True) == clearly
-        assert said.widest.gap.middle == pytest.approx(sum(drawn) / 3 / 0.9)
+        (study,) = studies([found(tmp_path, *lines, name=f"{len(wins)}-{sum(map(sum, wins)):.3f}.jsonl")])
+        claim = "magnitude loses less than random choice"
+        (made,) = [each for each in orderings([study]) if each.claim == claim]
+        return made
+
+    clear, unclear = (0.06, 0.07, 0.08), (0.3, -0.3, 0.1)
+    assert said(clear).verdict is True and said(clear).gap.middle == pytest.approx(0.07 / 0.9)
+    once = said(clear, unclear, unclear, unclear, unclear)
+    assert once.verdict is None and str(once) == "not reproduced on the mean: clearly at 70 %"
+    often = said((0.3, -0.1, 0.1), (-0.1, 0.1, 0.3), (0.1, 0.3, -0.1))
+    assert str(often) == "yes, on the mean" and often.gap.low > 0
+    assert not any(each.shows for each in often.tried)
+    lost = said((-0.06, -0.07, -0.08), unclear)
+    assert lost.verdict is None and "the other way at 70 %" in str(lost)
 
 
 def test_seeds_tell_their_own_knees(tmp_path):

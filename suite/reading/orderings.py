@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from statistics import fmean
 
 from suite.reading.scores import Curve, Mean, Point, Study, gaps, lost, mean, sign
 from suite.reading.units import percent
@@ -20,11 +21,10 @@ from suite.reading.units import percent
 
 @dataclass(frozen=True)
 class Tried:
-    """A claim at one sparsity. gap: what the better method loses less of the dense value; None of a bound."""
+    """A claim at one sparsity, by itself."""
 
     sparsity: float
     shows: bool | None  # None: the interval holds both
-    gap: Mean | None
 
     def __str__(self) -> str:
         return f"{percent(self.sparsity, 0)} %"
@@ -32,7 +32,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class Ordering:
-    """A claim on one task, where it was tried."""
+    """A claim on one task, where it was tried.
+
+    gap: what the better method loses less of the dense value, on the mean over all sparsities where it was
+    tried, seed by seed; None of a value to be reached.
+    """
 
     id: str
     claim: str
@@ -40,32 +44,27 @@ class Ordering:
     better: str
     worse: str
     tried: Sequence[Tried]
+    gap: Mean | None
     why: str = ""  # what may keep it from showing in studies such as these
 
     @property
     def verdict(self) -> bool | None:
-        """Whether it shows: somewhere clearly, and nowhere the other way."""
-        said = {one.shows for one in self.tried}
-        if False in said:
-            return None if True in said else False
-        return True if True in said else None
-
-    @property
-    def widest(self) -> Tried | None:
-        """Where the gap is widest of those that say what the verdict does; None of a bound."""
-        told = [one for one in self.tried if one.gap and one.shows is self.verdict]
-        return max(told, key=lambda one: abs(one.gap.middle), default=None)  # pyright: ignore
+        """Whether it shows. It is tested once: of six sparsities one may say anything by luck."""
+        if self.gap:
+            return sign(self.gap)
+        return any(one.shows for one in self.tried)
 
     def __str__(self) -> str:
         clear = ", ".join(str(one) for one in self.tried if one.shows)
         against = ", ".join(str(one) for one in self.tried if one.shows is False)
-        if clear and not against:
-            return f"yes, clearly at {clear}"
-        if clear:
-            return f"at {clear}; the other way at {against}"
-        if against:
-            return f"not reproduced: the other way at {against}"
-        return "not reproduced: no interval excludes chance"
+        if self.verdict:
+            return f"yes, clearly at {clear}" if clear else "yes, on the mean"
+        if self.verdict is False:
+            return f"not reproduced: the other way {f'at {against}' if against else 'on the mean'}"
+        if not clear and not against:
+            return "not reproduced: no interval excludes chance"
+        said = [f"clearly at {clear}" if clear else "", f"the other way at {against}" if against else ""]
+        return f"not reproduced on the mean: {'; '.join(filter(None, said))}"
 
 
 @cache
@@ -83,32 +82,33 @@ def orderings(found: Sequence[Study]) -> list[Ordering]:
         for study in found:
             if fnmatchcase(study.task, one["task"]) and (shown := shows(one, study)):
                 parts = (one["id"], one["claim"], study.task, one["better"], one["worse"])
-                made.append(Ordering(*parts, shown, one["why"] or ""))
+                made.append(Ordering(*parts, *shown, one["why"] or ""))
     return made
 
 
-def shows(one: dict[str, str], study: Study) -> list[Tried]:
-    """Where in its range a claim was tried, and what came of it.
-
-    A claim is tried at several sparsities and holds if it shows at one: so intervals are as wide as it takes
-    for all of them to hold at once.
-    """
+def shows(one: dict[str, str], study: Study) -> tuple[list[Tried], Mean | None] | None:
+    """Where in its range a claim was tried, what came of it, and the gap over all; None: nowhere."""
     curves = {curve.method: curve for curve in study.curves if curve.line == one["line"]}
     if one["better"] not in curves:
-        return []
+        return None
     better = curves[one["better"]]
-    points = [each for each in better.points if float(one["from"]) <= each.asked <= float(one["to"])]
     if one["worse"] in curves:
-        found = {point.pattern: less for point, less in gaps(better, curves[one["worse"]])}
+        found = gaps(better, curves[one["worse"]])
     elif one["worse"] == "dense":
-        found = {point.pattern: [-lost(each) for each in point.scores.values()] for point in points}
+        found = [(each, {seed: -lost(its) for seed, its in each.scores.items()}) for each in better.points]
     elif one["worse"][:1].isdigit():
-        return [Tried(point.asked, reaches(better, point, float(one["worse"])), None) for point in points]
+        found = [(each, {}) for each in better.points]
     else:
-        return []
-    points = [each for each in points if each.pattern in found]
-    means = [mean(found[each.pattern], len(points)) for each in points]
-    return [Tried(each.asked, sign(gap), gap) for each, gap in zip(points, means, strict=True)]
+        return None
+    found = [(each, less) for each, less in found if float(one["from"]) <= each.asked <= float(one["to"])]
+    if not found:
+        return None
+    if one["worse"][:1].isdigit():
+        bound = float(one["worse"])
+        return [Tried(each.asked, reaches(better, each, bound)) for each, _ in found], None
+    tried = [Tried(each.asked, sign(mean(list(less.values()) or [0.0]))) for each, less in found]
+    seeds = set.intersection(*(set(less) for _, less in found))
+    return tried, mean([fmean(less[seed] for _, less in found) for seed in sorted(seeds)] or [0.0])
 
 
 def reaches(curve: Curve, point: Point, bound: float) -> bool | None:

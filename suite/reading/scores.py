@@ -42,13 +42,12 @@ class Mean(NamedTuple):
     seeds: int = 1
 
 
-def mean(values: Sequence[float], among: int = 1) -> Mean:
-    """Of one value a seed. among: intervals that are all to hold at once, each the wider for it."""
+def mean(values: Sequence[float]) -> Mean:
+    """Of one value a seed."""
     middle = fmean(values)
     if len(values) < 2:
         return Mean(middle, None, None, len(values))
-    level = 1 - (1 - LEVEL) / among
-    reach = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values, middle) / math.sqrt(len(values))
+    reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * stdev(values, middle) / math.sqrt(len(values))
     return Mean(middle, middle - reach, middle + reach, len(values))
 
 
@@ -313,22 +312,27 @@ def line_of(pattern: str) -> str:
 
 def beaten(curve: Curve, control: Curve) -> list[tuple[Point, bool | None]]:
     """(point, whether it loses less than the control) where both were measured; None: one cannot say."""
-    return [(point, sign(mean(values))) for point, values in gaps(curve, control)]
+    return [(point, sign(mean(list(less.values()) or [0.0]))) for point, less in gaps(curve, control)]
 
 
-def gaps(curve: Curve, other: Curve) -> list[tuple[Point, list[float]]]:
+def gaps(curve: Curve, other: Curve) -> list[tuple[Point, dict[int, float]]]:
     """(point, by how much of the dense value it loses less than the other) where both were measured.
 
     A value for each seed that both have.
     """
     there = {one.pattern: one for one in other.points}
-    found = []
-    for point in curve.points:
-        if same := there.get(point.pattern):
-            shared = sorted(point.scores.keys() & same.scores.keys())
-            less = [lost(same.scores[seed]) - lost(point.scores[seed]) for seed in shared]
-            found.append((point, less or [0.0]))
-    return found
+    return [
+        (
+            point,
+            {
+                seed: lost(same.scores[seed]) - lost(one)
+                for seed, one in point.scores.items()
+                if seed in same.scores
+            },
+        )
+        for point in curve.points
+        if (same := there.get(point.pattern))
+    ]
 
 
 def sign(gap: Mean) -> bool | None:
