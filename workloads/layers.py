@@ -51,15 +51,21 @@ def layers(extent):
 
     In full, those of digits_mlp's smaller and larger models of equal cost, too.
     """
-    shapes = [shape for one in LAYERS.values() for shape in one]
-    for m, k, n in shapes if extent != "smoke" else LAYERS["digits_mlp"]:
+    first, *others = LAYERS.values()
+    yield from in_groups(first, extent)  # a sparsity each: soon there is a whole model
+    for m, k, n in [shape for one in ((first, *others) if extent != "smoke" else (first,)) for shape in one]:
         for sparsity in SPARSITIES[extent]:
             yield case("spmm", Unstructured(sparsity), m=m, k=k, n=n)
-    for pattern in PATTERNS[extent]:
-        for m, k, n in shapes:
-            if k % pattern.m == 0:
-                yield case("spmm", pattern, m=m, k=k, n=n)
+    yield from in_groups([shape for one in others for shape in one], extent)
     if extent == "full":
         for sparsity, models in (*SMALLER.items(), *LARGER.items()):
             for m, k in models:
                 yield case("spmm", Unstructured(sparsity), m=m, k=k, n=BATCH)
+
+
+def in_groups(shapes, extent):
+    """Layers that are N:M, as far as groups divide them."""
+    for pattern in PATTERNS[extent]:
+        for m, k, n in shapes:
+            if k % pattern.m == 0:
+                yield case("spmm", pattern, m=m, k=k, n=n)
