@@ -254,17 +254,17 @@ def test_of_a_long_text_the_dense_models_answers_are_kept_here_and_there(experim
     """Losses are of all windows; what needs both models' answers is of some, spread over the text."""
     problem, model = experiment.problem, experiment.dense
     monkeypatch.setattr(language, "AT_ONCE", 1)  # a window at a time
-    problem._known = None, None, {}
+    problem._known = None
     windows, other = len(problem.judged[0]), copy.deepcopy(model)
     with torch.no_grad():
         other.get_output_embeddings().weight[0] += 1
     whole = problem.measure(other, model)
-    assert list(problem._known[2]) == list(range(windows))
-    answers = problem._known[2][0].nbytes
+    assert list(problem._known.answers) == list(range(windows))
+    answers = problem._known.answers[0].nbytes
     monkeypatch.setattr(language, "KEPT", windows * answers // 3)
-    problem._known = None, None, {}
+    problem._known = None
     some = problem.measure(other, model)
-    assert list(problem._known[2]) == list(range(0, windows, 4 if windows % 3 else 3))
+    assert list(problem._known.answers) == list(range(0, windows, 4 if windows % 3 else 3))
     same = ("perplexity", "worst part", "worst part rise", "noisy perplexity", "calibration error")
     assert all(some[name] == whole[name] for name in same)
     assert some["kl"] != whole["kl"] and some["kl"] == pytest.approx(whole["kl"], rel=0.5)

@@ -190,8 +190,9 @@ def tests() -> Iterator[tuple[str, str]]:
     files = sorted((root / "tests").glob("test_*.py")) if (root / "pyproject.toml").is_file() else []
     for file in files:
         module = ast.parse(file.read_text(encoding="utf-8"))
+        # A mark that several tests bear may have a name.
         assigned = [node for node in module.body if isinstance(node, ast.Assign)]
-        named = {ast.unparse(node.targets[0]): node.value for node in assigned}  # marks may be
+        named = {ast.unparse(node.targets[0]): node.value for node in assigned}
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 marks, name = node.decorator_list, f"{file.stem}.{node.name}"

@@ -14,14 +14,12 @@ them did, whichever that is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import nan
 from operator import attrgetter
-from statistics import fmean, stdev
-
-from scipy.special import stdtrit
+from statistics import fmean
 
 from suite.reading.joined import Known, Measured
-from suite.reading.scores import Curve, Mean, Point, Study, lost, sign
+from suite.reading.scores import Curve, Mean, Point, Study, less, reach, sign
 from suite.reading.statistics import LEVEL
 from suite.record import Score
 
@@ -134,7 +132,7 @@ def duels(study: Study, cost: str, here: Measured | None = None) -> list[Duel]:
     for name, point, at in rivals(study, cost, here):
         seen = examples(point, study)
         near = [
-            (one, other, gaps(point, other))
+            (one, other, list(less(other, point).values()))
             for its, one, other in sparse
             if COSTS[cost].allows(its, at) and not examples(other, study) > AS_LONG * seen
         ]
@@ -154,12 +152,6 @@ def met(study: Study, here: Measured | None = None) -> bool:
     return any(duels(study, cost, here) for cost in COSTS)
 
 
-def gaps(point: Point, other: Point) -> list[float]:
-    """Of the dense value, what the other one loses less, at each seed of both."""
-    shared = sorted(point.scores.keys() & other.scores.keys())
-    return [lost(point.scores[seed]) - lost(other.scores[seed]) for seed in shared]
-
-
 def chosen(best: Sequence[float], candidates: Sequence[Sequence[float]]) -> Mean:
     """The mean gap of the best of several candidates, with an interval that knows it was chosen.
 
@@ -172,11 +164,6 @@ def chosen(best: Sequence[float], candidates: Sequence[Sequence[float]]) -> Mean
     low = middle - reach(best, tail / len(candidates))
     high = max(fmean(gap) + reach(gap, tail) for gap in candidates)
     return Mean(middle, low, high, len(best))
-
-
-def reach(values: Sequence[float], tail: float) -> float:
-    """How far an end of Student's interval is from the mean; the mean lies beyond it with this chance."""
-    return float(stdtrit(len(values) - 1, 1 - tail)) * stdev(values) / sqrt(len(values))
 
 
 def examples(point: Point, study: Study) -> float:

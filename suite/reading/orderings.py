@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from statistics import fmean
 
-from suite.reading.scores import Curve, Mean, Point, Study, gaps, lost, mean, sign
+from suite.reading.scores import Curve, Mean, Point, Study, clear, gaps, lost, mean, sign
 from suite.reading.units import percent
 
 
@@ -55,15 +55,15 @@ class Ordering:
         return any(one.shows for one in self.tried)
 
     def __str__(self) -> str:
-        clear = ", ".join(str(one) for one in self.tried if one.shows)
+        shown = ", ".join(str(one) for one in self.tried if one.shows)
         against = ", ".join(str(one) for one in self.tried if one.shows is False)
         if self.verdict:
-            return f"yes, clearly at {clear}" if clear else "yes, on the mean"
+            return f"yes, clearly at {shown}" if shown else "yes, on the mean"
         if self.verdict is False:
             return f"not reproduced: the other way {f'at {against}' if against else 'on the mean'}"
-        if not clear and not against:
+        if not shown and not against:
             return "not reproduced: no interval excludes chance"
-        said = [f"clearly at {clear}" if clear else "", f"the other way at {against}" if against else ""]
+        said = [f"clearly at {shown}" if shown else "", f"the other way at {against}" if against else ""]
         return f"not reproduced on the mean: {'; '.join(filter(None, said))}"
 
 
@@ -100,15 +100,15 @@ def shows(one: dict[str, str], study: Study) -> tuple[list[Tried], Mean | None] 
         found = [(each, {}) for each in better.points]
     else:
         return None
-    found = [(each, less) for each, less in found if float(one["from"]) <= each.asked <= float(one["to"])]
+    found = [(each, won) for each, won in found if float(one["from"]) <= each.asked <= float(one["to"])]
     if not found:
         return None
     if one["worse"][:1].isdigit():
         bound = float(one["worse"])
         return [Tried(each.asked, reaches(better, each, bound)) for each, _ in found], None
-    tried = [Tried(each.asked, sign(mean(list(less.values()) or [0.0]))) for each, less in found]
-    seeds = set.intersection(*(set(less) for _, less in found))
-    return tried, mean([fmean(less[seed] for _, less in found) for seed in sorted(seeds)] or [0.0])
+    tried = [Tried(each.asked, clear(won)) for each, won in found]
+    seeds = set.intersection(*(set(won) for _, won in found))
+    return tried, mean([fmean(won[seed] for _, won in found) for seed in sorted(seeds)] or [0.0])
 
 
 def reaches(curve: Curve, point: Point, bound: float) -> bool | None:

@@ -47,8 +47,13 @@ def mean(values: Sequence[float]) -> Mean:
     middle = fmean(values)
     if len(values) < 2:
         return Mean(middle, None, None, len(values))
-    reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * stdev(values, middle) / math.sqrt(len(values))
-    return Mean(middle, middle - reach, middle + reach, len(values))
+    off = reach(values, (1 - LEVEL) / 2)
+    return Mean(middle, middle - off, middle + off, len(values))
+
+
+def reach(values: Sequence[float], tail: float) -> float:
+    """How far an end of Student's interval is from the mean; the mean lies beyond it with this chance."""
+    return float(stdtrit(len(values) - 1, 1 - tail)) * stdev(values) / math.sqrt(len(values))
 
 
 @dataclass
@@ -312,27 +317,27 @@ def line_of(pattern: str) -> str:
 
 def beaten(curve: Curve, control: Curve) -> list[tuple[Point, bool | None]]:
     """(point, whether it loses less than the control) where both were measured; None: one cannot say."""
-    return [(point, sign(mean(list(less.values()) or [0.0]))) for point, less in gaps(curve, control)]
+    return [(point, clear(won)) for point, won in gaps(curve, control)]
 
 
 def gaps(curve: Curve, other: Curve) -> list[tuple[Point, dict[int, float]]]:
-    """(point, by how much of the dense value it loses less than the other) where both were measured.
-
-    A value for each seed that both have.
-    """
+    """(point, what it loses less than the other) where both were measured."""
     there = {one.pattern: one for one in other.points}
-    return [
-        (
-            point,
-            {
-                seed: lost(same.scores[seed]) - lost(one)
-                for seed, one in point.scores.items()
-                if seed in same.scores
-            },
-        )
-        for point in curve.points
-        if (same := there.get(point.pattern))
-    ]
+    return [(point, less(point, there[point.pattern])) for point in curve.points if point.pattern in there]
+
+
+def less(point: Point, other: Point) -> dict[int, float]:
+    """What it loses less of the dense value than another one, by the seeds that both have."""
+    return {
+        seed: lost(other.scores[seed]) - lost(score)
+        for seed, score in sorted(point.scores.items())
+        if seed in other.scores
+    }
+
+
+def clear(won: Mapping[int, float]) -> bool | None:
+    """Whether what is won by seed is clearly above 0, or below; None where it cannot be told."""
+    return sign(mean(list(won.values()))) if won else None
 
 
 def sign(gap: Mean) -> bool | None:

@@ -23,7 +23,7 @@ def folder(model: Path | str) -> Path:
         from huggingface_hub import snapshot_download  # pyright: ignore
     except ModuleNotFoundError:
         raise Unusable(
-            f"--model {text}: there is no such folder, and huggingface_hub, which fetches models by name, is "
+            f"{text}: there is no such folder, and huggingface_hub, which fetches models by name, is "
             "not installed: pip install 'sparsemark[llm]'."
         ) from None
     name, _, revision = text.partition("@")
@@ -33,7 +33,7 @@ def folder(model: Path | str) -> Path:
     except Exception as failed:  # of a network, a name, or a licence that nobody agreed to
         says = (str(failed).strip().splitlines() or [type(failed).__name__])[0].rstrip(".")
         raise Unusable(
-            f"--model {text}: there is no such folder, and it cannot be fetched: {says}. Name a folder that "
+            f"{text}: there is no such folder, and it cannot be fetched: {says}. Name a folder that "
             "is here, or look at the name, the network and the hub's login."
         ) from None
     return kept

@@ -7,7 +7,7 @@ tokens are others, drawn from the same text, and what is to be foretold is the t
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,9 +20,8 @@ from suite.task import Batch, Problem
 NOISE = 0.05  # of the tokens
 NOISY = 4  # one window in so many is read with noise as well
 AT_ONCE = 2048  # tokens that are judged at a time, or one window: logits take more room than all else
-KEPT = (
-    1 << 28
-)  # bytes of the dense model's answers that are kept, of windows spread evenly over a longer text
+# Bytes of the dense model's answers that are kept: of a longer text, those of windows spread evenly over it.
+KEPT = 1 << 28
 
 Windows = tuple[Tensor, Tensor]
 """Tokens, and those one later."""
@@ -37,11 +36,7 @@ class Language(Problem):
     def __init__(self, data: str, learned: Windows, judged: Windows) -> None:
         self.data, self.learned, self.judged = data, learned, judged
         self.noisy = noisy(judged[0][::NOISY], Generator().manual_seed(0))
-        self._known: tuple[nn.Module | None, Foretold, dict[int, Tensor]] = (
-            None,
-            Foretold(),
-            {},
-        )  # of the dense
+        self._known: Known | None = None
 
     def logits(self, model: nn.Module, tokens: Tensor) -> Tensor:
         """Of what comes next, [windows, length, tokens]."""
@@ -74,10 +69,9 @@ class Language(Problem):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, dense: nn.Module) -> dict[str, float]:
-        if self._known[0] is not dense:
-            self._known = dense, *self._read(dense)
-        _, before, answers = self._known
-        found = before if model is dense else self._read(model, before, answers)[0]
+        if self._known is None or self._known.model is not dense:
+            self._known = self._read(dense)
+        found = (self._known if model is dense else self._read(model, self._known)).found
         shifted = Foretold()
         for tokens, after in split((self.noisy, self.judged[1][::NOISY]), AT_ONCE):
             shifted.add(self.logits(model, tokens).float(), after, None)
@@ -89,18 +83,24 @@ class Language(Problem):
             f"noisy {self.metric}": self.told(shifted.loss),
         }
 
-    def _read(
-        self, model: nn.Module, dense: Foretold | None = None, answers: Mapping[int, Tensor] | None = None
-    ) -> tuple[Foretold, dict[int, Tensor]]:
-        """How well it foretells the text, beside the dense model; of the dense model, its answers too."""
-        found, kept = Foretold(dense), dict(answers or {})
+    def _read(self, model: nn.Module, dense: "Known | None" = None) -> "Known":
+        """How well it foretells the text, beside the dense model; None: it is the dense model."""
+        found = Foretold(dense and dense.found)
+        kept = dict(dense.answers) if dense else {}
         for at, (tokens, after) in enumerate(split(self.judged, AT_ONCE)):
             logits = self.logits(model, tokens).float()
-            every = math.ceil(logits[0].nbytes * len(self.judged[0]) / KEPT)
-            if dense is None and at % every == 0:
+            if dense is None and at % math.ceil(logits[0].nbytes * len(self.judged[0]) / KEPT) == 0:
                 kept[at] = logits
             found.add(logits, after, kept.get(at))
-        return found, kept
+        return Known(model, found, kept)
+
+
+class Known(NamedTuple):
+    """What a model makes of the text, and the dense model's answers, by the place of their windows."""
+
+    model: nn.Module
+    found: Foretold
+    answers: Mapping[int, Tensor]
 
 
 def split(both: Windows, tokens: int = 1) -> list[Windows]:
